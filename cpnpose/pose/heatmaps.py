@@ -1,0 +1,163 @@
+"""The codec of heatmaps: keypoints to target maps, and maps back to keypoints. All of it batched torch.
+
+Maps are (N, K, h, w) at stride 4 of the crop: heatmap pixel x covers crop pixels 4x to 4x + 4, its centre is 4x + 2.
+A sure keypoint has a peak of about 255.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from cpnpose.pose.keypoints import FLIP_INDEX
+
+PEAK = 255.0
+"""Height of a keypoint's Gaussian."""
+Decoding = Literal["published", "dark"]
+_BORDER = 10
+_BLUR_SIGMA = 3.5  # what OpenCV derives for a kernel of 21
+_DARK_KERNEL = 11
+_DARK_SIGMA = 2.0
+
+
+def target_sigmas(input_size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Sigmas in heatmap pixels of the four levels, coarse to fine (CPN paper's kernels at its two input sizes).
+
+    They are given for input heights 256 and 384; other heights follow the line through these two, and do not fall
+    below 70 % of the values at 256.
+    """
+    at_256, at_384 = (2.6, 2.0, 1.7, 1.4), (3.8, 2.9, 2.3, 1.7)
+    position = (input_size[0] - 256) / 128
+    first, second, third, fourth = (max(a + (b - a) * position, 0.7 * a) for a, b in zip(at_256, at_384, strict=True))
+    return first, second, third, fourth
+
+
+def gaussian_targets(
+    keypoints_xy: Tensor, labelled: Tensor, sigma: float, size: tuple[int, int], *, quantised: bool = False
+) -> Tensor:
+    """Gaussian target maps with peak 255.
+
+    Args:
+        keypoints_xy: (N, K, 2) crop pixels, corner-origin.
+        labelled: (N, K) bool; a keypoint that is not labelled gets an empty map.
+        sigma: in heatmap pixels.
+        size: (h, w) of the maps.
+        quantised: put the peak on the heatmap pixel that holds the keypoint, as published, instead of on the
+            keypoint's true place (unbiased coding).
+
+    Returns:
+        (N, K, h, w) float32.
+    """
+    centre = keypoints_xy.float() / 4
+    centre = centre.floor() if quantised else centre - 0.5
+    x = torch.arange(size[1], device=centre.device, dtype=torch.float32)
+    y = torch.arange(size[0], device=centre.device, dtype=torch.float32)
+    scale = -0.5 / sigma**2
+    along_x = torch.exp(scale * (x - centre[..., 0:1]) ** 2)  # (N, K, w)
+    along_y = torch.exp(scale * (y - centre[..., 1:2]) ** 2)  # (N, K, h)
+    along_y = along_y * (labelled.float() * PEAK)[..., None]
+    return along_y[..., :, None] * along_x[..., None, :]
+
+
+def mirror_maps(maps: Tensor) -> Tensor:
+    """Maps of a mirrored crop, turned back: columns reversed, left and right channels exchanged. Same shape."""
+    return maps.flip(-1)[:, list(FLIP_INDEX)]
+
+
+def merge_flipped(maps: Tensor, maps_of_mirrored: Tensor) -> Tensor:
+    """Flip test: mean of the crop's maps and the turned-back maps of its mirror image, both (N, 17, h, w)."""
+    return (maps + mirror_maps(maps_of_mirrored)) / 2
+
+
+def decode(maps: Tensor, method: Decoding = "dark") -> tuple[Tensor, Tensor]:
+    """Keypoints of heatmaps by the named method; see :func:`decode_published` and :func:`decode_dark`."""
+    return decode_published(maps) if method == "published" else decode_dark(maps)
+
+
+def decode_published(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """The decoding of the public implementation: blurred argmax and a quarter-pixel shift.
+
+    Each map is divided by its maximum, padded by 10 and blurred with a 21x21 Gaussian; the keypoint is the maximum,
+    moved by a quarter pixel towards the largest other value.
+
+    Args:
+        maps: (N, K, h, w).
+
+    Returns:
+        (N, K, 2) float32 crop pixels, corner-origin, and (N, K) float32 scores: map / 255 + 0.5 at the keypoint.
+    """
+    n, k, h, w = maps.shape
+    maps = maps.float()
+    scaled = maps / _no_zero(maps.amax((-2, -1), keepdim=True))
+    along_y = _blur_matrix(h, _BORDER, 2 * _BORDER + 1, _BLUR_SIGMA, maps.device)
+    along_x = _blur_matrix(w, _BORDER, 2 * _BORDER + 1, _BLUR_SIGMA, maps.device)
+    blurred = (along_y @ scaled @ along_x.T).flatten(2)  # (N, K, (h + 20)(w + 20))
+    wide = w + 2 * _BORDER
+    first, second = blurred.topk(2, dim=-1).indices.unbind(-1)
+    place = torch.stack([first % wide, first // wide], -1).float()
+    other = torch.stack([second % wide, second // wide], -1).float()
+    step = other - place
+    place = place - _BORDER + 0.25 * step / step.norm(dim=-1, keepdim=True).clamp_min(1e-3)
+    limit = place.new_tensor([w - 1, h - 1])
+    place = place.clamp_min(0).minimum(limit)
+    return place * 4 + 2, _score_at(maps, place.round().long())
+
+
+def decode_dark(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Distribution-aware decoding: a Newton step to the top of the Gaussian.
+
+    The map is smoothed by a small Gaussian, and the logarithm's first and second derivatives at its maximum give the
+    keypoint to a fraction of a pixel (Zhang et al., "Distribution-Aware Coordinate Representation for Human Pose
+    Estimation", CVPR 2020, equations 4 to 9). Arguments and results as in :func:`decode_published`.
+    """
+    n, k, h, w = maps.shape
+    maps = maps.float()
+    along_y = _blur_matrix(h, 0, _DARK_KERNEL, _DARK_SIGMA, maps.device)
+    along_x = _blur_matrix(w, 0, _DARK_KERNEL, _DARK_SIGMA, maps.device)
+    smooth = along_y @ maps @ along_x.T
+    best = smooth.flatten(2).argmax(-1)  # (N, K)
+    x, y = best % w, best // w
+    inner_x, inner_y = x.clamp(1, w - 2), y.clamp(1, h - 2)
+    centre = inner_y * w + inner_x
+    steps = torch.tensor([-w - 1, -w, -w + 1, -1, 0, 1, w - 1, w, w + 1], device=maps.device)
+    window = smooth.flatten(2).gather(-1, (centre[..., None] + steps).flatten(2)).view(n, k, 9)
+    logs = window.clamp_min(1e-3 * PEAK).log()
+    dx = (logs[..., 5] - logs[..., 3]) / 2
+    dy = (logs[..., 7] - logs[..., 1]) / 2
+    dxx = logs[..., 5] - 2 * logs[..., 4] + logs[..., 3]
+    dyy = logs[..., 7] - 2 * logs[..., 4] + logs[..., 1]
+    dxy = (logs[..., 8] - logs[..., 6] - logs[..., 2] + logs[..., 0]) / 4
+    determinant = dxx * dyy - dxy * dxy
+    is_top = (determinant > 1e-6) & (dxx < 0) & (inner_x == x) & (inner_y == y)
+    determinant = torch.where(is_top, determinant, torch.ones_like(determinant))
+    move = torch.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], -1) / determinant[..., None]
+    move = torch.where(is_top[..., None], move.clamp(-1, 1), torch.zeros_like(move))
+    place = torch.stack([x, y], -1)
+    return (place + move) * 4 + 2, _score_at(maps, place)
+
+
+def _score_at(maps: Tensor, place: Tensor) -> Tensor:
+    """map / 255 + 0.5 at integer heatmap places (N, K, 2)."""
+    index = place[..., 1] * maps.shape[-1] + place[..., 0]
+    return maps.flatten(2).gather(-1, index[..., None])[..., 0] / PEAK + 0.5
+
+
+def _no_zero(x: Tensor) -> Tensor:
+    return torch.where(x == 0, torch.ones_like(x), x)
+
+
+@functools.lru_cache(maxsize=32)
+def _blur_matrix(length: int, border: int, kernel: int, sigma: float, device: torch.device) -> Tensor:
+    """(length + 2 border, length) matrix that pads by zeros and blurs along one axis."""
+    radius = kernel // 2
+    weights = [math.exp(-0.5 * (i / sigma) ** 2) for i in range(-radius, radius + 1)]
+    total = sum(weights)
+    rows = torch.arange(length + 2 * border)[:, None] - border
+    offset = rows - torch.arange(length)[None] + radius
+    inside = (offset >= 0) & (offset < kernel)
+    table = torch.tensor(weights) / total
+    return torch.where(inside, table[offset.clamp(0, kernel - 1)], torch.zeros(())).to(device)
