@@ -1,0 +1,78 @@
+"""Inference forms of the backbones: batch normalisation folded, sums and activations joined to the convolutions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from cpnpose.models.backbone import MobileNetV2Features, ResNetFeatures
+from cpnpose.models.fuse_conv import fold, fold_sequential
+
+
+class FusedResidual(nn.Module):
+    """torchvision's ResNet bottleneck."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = fold(block.conv1, block.bn1, "relu"), fold(block.conv2, block.bn2, "relu")
+        self.conv3 = fold(block.conv3, block.bn3, "relu")
+        self.shortcut = None if block.downsample is None else fold_sequential(block.downsample)
+
+    def forward(self, x: Tensor) -> Tensor:
+        identity = x if self.shortcut is None else self.shortcut(x)
+        return self.conv3(self.conv2(self.conv1(x)), add=identity)  # type: ignore[no-any-return]
+
+
+class FusedResNet(nn.Module):
+    """:class:`~cpnpose.models.backbone.ResNetFeatures` for inference: crops (N, 3, H, W) to C5, C4, C3, C2."""
+
+    def __init__(self, net: ResNetFeatures) -> None:
+        super().__init__()
+        self.stem = fold(net.conv1, net.bn1, "relu")
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        stages = (net.layer1, net.layer2, net.layer3, net.layer4)
+        self.stages = nn.ModuleList(nn.Sequential(*map(FusedResidual, stage)) for stage in stages)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = self.maxpool(self.stem(x))  # (N, 64, H/4, W/4)
+        maps: list[Tensor] = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps[::-1]
+
+
+class FusedInvertedResidual(nn.Module):
+    """torchvision's inverted residual block of MobileNetV2."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        *hidden, conv, bn = block.conv
+        self.layers = nn.Sequential(*map(fold_sequential, hidden))
+        self.project = fold(conv, bn)
+        self.residual = block.use_res_connect
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.project(self.layers(x), add=x if self.residual else None)  # type: ignore[no-any-return]
+
+
+class FusedMobileNetV2(nn.Module):
+    """:class:`~cpnpose.models.backbone.MobileNetV2Features` for inference: (N, 3, H, W) to C5, C4, C3, C2."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        assert isinstance(net, MobileNetV2Features)
+        first, *blocks, last = net.features.children()
+        self.blocks = nn.ModuleList(
+            [fold_sequential(first), *map(FusedInvertedResidual, blocks), fold_sequential(last)]
+        )
+        self.taps = net._taps
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        maps: list[Tensor] = []
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if index in self.taps:
+                maps.append(x)
+        return maps[::-1]

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from cpnpose.models.cpn import ARCHITECTURES, CPN, CPNConfig
+from cpnpose.models.fuse import fuse
+
+
+def random_cpn(architecture: str, size: tuple[int, int] = (64, 96)) -> CPN:
+    """A CPN with random weights whose batch normalisations have random statistics and affine parts."""
+    generator = torch.Generator().manual_seed(3)
+    model = CPN(CPNConfig(architecture, size))  # type: ignore[arg-type]
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.normal_(0, 0.2, generator=generator)  # type: ignore[union-attr]
+            layer.running_var.uniform_(0.5, 2.0, generator=generator)  # type: ignore[union-attr]
+            nn.init.uniform_(layer.weight, 0.6, 1.2, generator=generator)
+            nn.init.normal_(layer.bias, 0, 0.2, generator=generator)
+    return model.eval()
+
+
+def crops(count: int = 2, size: tuple[int, int] = (64, 96)) -> torch.Tensor:
+    return torch.randn(count, 3, *size, generator=torch.Generator().manual_seed(4))
+
+
+def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
+    return ((actual - expected).abs().max() / expected.abs().max()).item()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@torch.inference_mode()
+def test_fused_form_equals_the_training_form(architecture: str) -> None:
+    model = random_cpn(architecture)
+    x = crops()
+    maps = model(x)
+    assert maps.refined.std() > 1e-3 * maps.refined.abs().max()  # a constant map would prove nothing
+    fused = fuse(model)(x)
+    assert fused.shape == maps.refined.shape == (2, 17, 16, 24)
+    assert relative_error(fused, maps.refined) < 1e-4
+    fast = fuse(model, fast=True)(x)
+    assert fast.shape == maps.global_maps[3].shape
+    assert relative_error(fast, maps.global_maps[3]) < 1e-4
+
+
+@torch.inference_mode()
+def test_fusing_leaves_the_model_alone() -> None:
+    model = random_cpn("cpn-light")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    fused = fuse(model)
+    fused(crops())
+    for parameter in fused.parameters():
+        parameter.zero_()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@torch.inference_mode()
+def test_training_mode_of_the_model_does_not_matter() -> None:
+    model = random_cpn("cpn-light")
+    expected = fuse(model)(crops())
+    assert torch.equal(fuse(model.train())(crops()), expected)
+
+
+@torch.inference_mode()
+def test_rows_do_not_depend_on_their_batch() -> None:
+    fused = fuse(random_cpn("cpn-light"))
+    x = crops(5)
+    together = fused(x)
+    for row in range(5):
+        assert relative_error(fused(x[row : row + 1]), together[row : row + 1]) < 1e-5
+
+
+@torch.inference_mode()
+def test_no_crops_give_no_maps() -> None:
+    assert fuse(random_cpn("cpn-light"))(crops(0)).shape == (0, 17, 16, 24)
+
+
+@torch.inference_mode()
+def test_bfloat16_stays_close() -> None:
+    model = random_cpn("cpn50")
+    fused = fuse(model).to(torch.bfloat16)
+    maps = fused(crops().bfloat16())
+    assert maps.dtype == torch.bfloat16
+    expected = model(crops()).refined
+    assert (maps.float() - expected).std() / expected.std() < 0.05
