@@ -80,7 +80,8 @@ def save_weights(
         if tensor.is_floating_point():
             tensor = tensor.to(dtype if tensor.ndim > 1 else torch.float32)
             if not bool(torch.isfinite(tensor).all()):
-                raise WeightsError(f"{target}: {name} is not finite as {tensor.dtype}; not written, save it as float32")
+                remedy = "its source is damaged or diverged" if tensor.dtype == torch.float32 else "try float32"
+                raise WeightsError(f"{target}: {name} is not finite as {tensor.dtype}; not written, {remedy}")
         tensors[name] = tensor.clone(memory_format=torch.contiguous_format)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
