@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from cpnpose.models.backbone import ResNetFeatures
-from cpnpose.models.cpn import CPN, Bottleneck
+from cpnpose.models.cpn import CPN, Bottleneck, PredictionHead
 from cpnpose.models.fuse_backbone import FusedMobileNetV2, FusedResNet
-from cpnpose.models.fuse_conv import FusedConv, fold, fold_sequential, folded_matrix, from_matrix
-from cpnpose.models.fuse_upsample import add_upsampled, sum_upsampled
+from cpnpose.models.fuse_conv import fold, fold_layers, folded_matrix, from_matrix
+from cpnpose.models.fuse_upsample import sum_upsampled
 
 
 class FusedCPN(nn.Module):
@@ -39,54 +39,60 @@ class FusedCPN(nn.Module):
         backbone = model.backbone
         self.backbone = FusedResNet(backbone) if isinstance(backbone, ResNetFeatures) else FusedMobileNetV2(backbone)
         net = model.global_net
-        self.laterals = nn.ModuleList(fold_sequential(lateral) for lateral in net.laterals)
-        self.top_down = nn.ModuleList(fold_sequential(layer) for layer in list(net.top_down)[:2])
-        last_top_down = net.top_down[2]
+        self.laterals = nn.ModuleList(fold_layers(lateral) for lateral in net.laterals)
+        self.top_down = nn.ModuleList(fold_layers(layer) for layer in list(net.top_down)[:2])
         if fast:
             head = net.heads[3]
-            matrix, bias = folded_matrix(head.reduce[0], head.reduce[1])
+            assert isinstance(head, PredictionHead)
+            matrix, bias = folded_matrix(head.reduce)
             self.head = fold(head.predict, head.bn)
         else:
             refine = model.refine_net
             self.cascade = nn.ModuleList(
-                nn.Sequential(*(FusedBottleneck(block) for block in level)) for level in list(refine.cascade)[:3]
+                nn.Sequential(*map(FusedBottleneck, level.children())) for level in list(refine.cascade)[:3]
             )
             merge = refine.merge
-            self.middle = merge.conv1.out_channels
-            first, first_bias = folded_matrix(merge.conv1, merge.bn1)
-            shortcut, shortcut_bias = folded_matrix(merge.shortcut[0], merge.shortcut[1])
+            first, first_bias = folded_matrix(nn.Sequential(merge.conv1, merge.bn1))
+            shortcut, shortcut_bias = folded_matrix(merge.shortcut)
             matrix, bias = torch.cat([first, shortcut]), torch.cat([first_bias, shortcut_bias])
-            *coarse, matrix = matrix.split(model.config.width, dim=1)
+            *coarse, matrix = matrix.tensor_split(4, dim=1)
             self.coarse = nn.ModuleList(from_matrix(part, None) for part in coarse)
             self.conv2, self.conv3 = fold(merge.conv2, merge.bn2, "relu"), fold(merge.conv3, merge.bn3, "relu")
-            self.head = fold(*refine.predict)
-        down, down_bias = folded_matrix(last_top_down[0], last_top_down[1])
+            self.head = fold_layers(refine.predict)
+        down, down_bias = folded_matrix(net.top_down[2])
         self.from_p3 = from_matrix(matrix @ down, matrix @ down_bias)
-        self.from_c2 = from_matrix(matrix, bias)
+        outputs = (len(matrix),) if fast else (merge.conv1.out_channels, merge.conv3.out_channels)
+        self.from_c2 = nn.ModuleList(map(from_matrix, matrix.split(outputs), bias.split(outputs)))
 
     def forward(self, crops: Tensor) -> Tensor:
         c5, c4, c3, c2 = self.backbone(crops.contiguous(memory_format=torch.channels_last))
         p5 = self.laterals[0](c5)  # (N, width, H/32, W/32)
-        p4 = add_upsampled(self.laterals[1](c4), self.top_down[0](p5))
-        p3 = add_upsampled(self.laterals[2](c3), self.top_down[1](p4))  # (N, width, H/8, W/8)
-        finest = self.from_c2(self.laterals[3](c2))  # (N, outputs, H/4, W/4)
+        p4 = sum_upsampled(self.laterals[1](c4), [self.top_down[0](p5)])
+        p3 = sum_upsampled(self.laterals[2](c3), [self.top_down[1](p4)])  # (N, width, H/8, W/8)
+        l2 = self.laterals[3](c2)  # (N, width, H/4, W/4)
         if self.fast:
-            return self.head(add_upsampled(finest, self.from_p3(p3)).relu_())  # type: ignore[no-any-return]
+            return self.head(sum_upsampled(self.from_c2[0](l2), [self.from_p3(p3)]).relu_())  # type: ignore[no-any-return]
         r5, r4, r3 = (block(level) for block, level in zip(self.cascade, (p5, p4, p3), strict=True))
         parts = [self.coarse[0](r5), self.coarse[1](r4), self.coarse[2](r3, add=self.from_p3(p3))]
-        merged = sum_upsampled(finest, parts)  # conv1 and shortcut of the merging bottleneck, before the ReLU
-        middle, shortcut = merged.split([self.middle, merged.shape[1] - self.middle], dim=1)
-        return self.head(self.conv3(self.conv2(middle.relu()), add=shortcut))  # type: ignore[no-any-return]
+        # the two 1x1 convolutions of the merging bottleneck: the first, and the shortcut
+        middle, shortcut = self.from_c2[0](l2), self.from_c2[1](l2)
+        split = middle.shape[1]
+        middle = sum_upsampled(middle, parts, slice(0, split)).relu_()
+        shortcut = sum_upsampled(shortcut, parts, slice(split, None))
+        return self.head(self.conv3(self.conv2(middle), add=shortcut))  # type: ignore[no-any-return]
 
 
 class FusedBottleneck(nn.Module):
     """RefineNet's bottleneck with folded batch normalisation."""
 
-    def __init__(self, block: Bottleneck) -> None:
+    def __init__(self, block: nn.Module) -> None:
         super().__init__()
-        self.conv1, self.conv2 = fold(block.conv1, block.bn1, "relu"), fold(block.conv2, block.bn2, "relu")
-        self.conv3 = fold(block.conv3, block.bn3, "relu")
-        self.shortcut = fold(block.shortcut[0], block.shortcut[1])
+        assert isinstance(block, Bottleneck)
+        conv1, conv2, conv3 = block.conv1, block.conv2, block.conv3
+        self.conv1 = fold_layers(nn.Sequential(conv1, block.bn1, nn.ReLU()))
+        self.conv2 = fold_layers(nn.Sequential(conv2, block.bn2, nn.ReLU()))
+        self.conv3 = fold_layers(nn.Sequential(conv3, block.bn3, nn.ReLU()))
+        self.shortcut = fold_layers(block.shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv3(self.conv2(self.conv1(x)), add=self.shortcut(x))  # type: ignore[no-any-return]
@@ -106,7 +112,5 @@ def fuse(model: CPN, fast: bool = False) -> FusedCPN:
     with torch.no_grad():
         fused = FusedCPN(model, fast)
     parameter = next(model.parameters())
-    return fused.to(device=parameter.device, dtype=parameter.dtype, memory_format=torch.channels_last).eval()
-
-
-__all__ = ["FusedBottleneck", "FusedCPN", "FusedConv", "fuse"]
+    fused = fused.to(device=parameter.device, dtype=parameter.dtype).to(memory_format=torch.channels_last)
+    return fused.eval()

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cpnpose.models.backbone import MobileNetV2Features, ResNetFeatures
-from cpnpose.models.fuse_conv import fold, fold_sequential
+from cpnpose.models.fuse_conv import fold, fold_layers
 
 
 class FusedResidual(nn.Module):
@@ -17,7 +17,7 @@ class FusedResidual(nn.Module):
         super().__init__()
         self.conv1, self.conv2 = fold(block.conv1, block.bn1, "relu"), fold(block.conv2, block.bn2, "relu")
         self.conv3 = fold(block.conv3, block.bn3, "relu")
-        self.shortcut = None if block.downsample is None else fold_sequential(block.downsample)
+        self.shortcut = None if block.downsample is None else fold_layers(block.downsample)
 
     def forward(self, x: Tensor) -> Tensor:
         identity = x if self.shortcut is None else self.shortcut(x)
@@ -49,7 +49,7 @@ class FusedInvertedResidual(nn.Module):
     def __init__(self, block: Any) -> None:
         super().__init__()
         *hidden, conv, bn = block.conv
-        self.layers = nn.Sequential(*map(fold_sequential, hidden))
+        self.layers = nn.Sequential(*map(fold_layers, hidden))
         self.project = fold(conv, bn)
         self.residual = block.use_res_connect
 
@@ -64,9 +64,7 @@ class FusedMobileNetV2(nn.Module):
         super().__init__()
         assert isinstance(net, MobileNetV2Features)
         first, *blocks, last = net.features.children()
-        self.blocks = nn.ModuleList(
-            [fold_sequential(first), *map(FusedInvertedResidual, blocks), fold_sequential(last)]
-        )
+        self.blocks = nn.ModuleList([fold_layers(first), *map(FusedInvertedResidual, blocks), fold_layers(last)])
         self.taps = net._taps
 
     def forward(self, x: Tensor) -> list[Tensor]:

@@ -1,8 +1,13 @@
-"""A convolution with everything that may follow it at inference: folded batch normalisation, a sum, a ReLU."""
+"""A convolution with everything that may follow it at inference: folded batch normalisation, a sum, a ReLU.
+
+On the CPU the whole of it is one oneDNN primitive with its weights reordered once, through operators of PyTorch that
+its own compiler uses. They are private, so they are tried once and public operators take their place where they fail.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from functools import lru_cache
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +15,11 @@ from torch import Tensor, nn
 from cpnpose.models.backbone import SamePadConv2d
 
 Activation = Literal["none", "relu", "relu6"]
+_ONEDNN_ACTIVATION: dict[Activation, tuple[str, list[float]]] = {
+    "none": ("none", []),
+    "relu": ("relu", []),
+    "relu6": ("hardtanh", [0.0, 6.0]),
+}
 
 
 class FusedConv(nn.Conv2d):
@@ -27,11 +37,17 @@ class FusedConv(nn.Conv2d):
         activation: Activation = "none",
     ) -> None:
         super().__init__(inputs, outputs, kernel, stride=stride, padding=padding, groups=groups, bias=True)
-        self.activation = activation
+        self.activation: Activation = activation
         self.requires_grad_(False)
+        self._packed: Tensor | None = None
 
-    def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:  # type: ignore[override]
-        """Convolve x (N, C, h, w), add ``add`` (N, O, h', w') if given, and apply the activation."""
+    def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
+        """Convolve x (N, C, h, w), add ``add`` (N, O, h', w') if given, and apply the activation.
+
+        ``add`` may be overwritten by the result: give it a map that nothing else reads.
+        """
+        if x.device.type == "cpu" and len(x) > 0 and not x.requires_grad and onednn_works(x.dtype):
+            return self._onednn(x, add)
         y = self._conv_forward(x, self.weight, self.bias)
         if add is not None:
             y = y.add_(add)
@@ -41,21 +57,63 @@ class FusedConv(nn.Conv2d):
             y = y.clamp_(0, 6)
         return y
 
+    def _onednn(self, x: Tensor, add: Tensor | None) -> Tensor:
+        if self._packed is None:
+            self._packed = _pack(self, x)
+        shape = (self.padding, self.stride, self.dilation, self.groups)
+        name, numbers = _ONEDNN_ACTIVATION[self.activation]
+        if add is None:
+            y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, self._packed, self.bias, *shape, name, numbers, "")
+            return y
+        add = add.contiguous(memory_format=torch.channels_last)
+        unary = None if name == "none" else name
+        y = torch.ops.mkldnn._convolution_pointwise_.binary(
+            add, x, self._packed, self.bias, *shape, "add", 1.0, unary, numbers, "" if unary else None
+        )
+        return y
+
+    def _apply(self, fn: Any, recurse: bool = True) -> FusedConv:
+        self._packed = None  # the weights move or change their type
+        return super()._apply(fn, recurse)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_packed": None}  # type: ignore[misc]
+
+
+@lru_cache
+def onednn_works(dtype: torch.dtype) -> bool:
+    """Whether the fused operators exist in this PyTorch and run in this type on this processor."""
+    if dtype not in (torch.float32, torch.bfloat16) or not torch.backends.mkldnn.is_available():
+        return False
+    conv = nn.Conv2d(16, 16, 1).to(dtype)
+    probe = FusedConv(16, 16, activation="relu6").to(dtype)
+    probe.load_state_dict(conv.state_dict())
+    x = torch.ones(1, 16, 4, 4, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    try:
+        with torch.inference_mode():
+            y = probe._onednn(x, x.clone(memory_format=torch.channels_last))
+            return torch.allclose(y.float(), (conv(x) + x).clamp(0, 6).float(), atol=0.05)
+    except (RuntimeError, AttributeError, TypeError):
+        return False
+
+
+def _pack(conv: FusedConv, x: Tensor) -> Tensor:
+    """The weights in the order that oneDNN wants for inputs like ``x``; other inputs stay correct."""
+    packed: Tensor = torch.ops.aten.mkldnn_reorder_conv2d_weight(
+        conv.weight.to_mkldnn(), conv.padding, conv.stride, conv.dilation, conv.groups, list(x.shape)
+    )
+    return packed
+
 
 def folded_weights(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Weight (O, I/groups, k, k) and bias (O,) of ``bn(conv(x))`` with running statistics, both float64."""
-    assert bn.running_mean is not None and bn.running_var is not None
+    assert bn.running_mean is not None
+    assert bn.running_var is not None
     scale = bn.weight.detach().double() / (bn.running_var.double() + bn.eps).sqrt()
     bias = bn.bias.detach().double() - bn.running_mean.double() * scale
     if conv.bias is not None:
         bias = bias + conv.bias.detach().double() * scale
     return conv.weight.detach().double() * scale[:, None, None, None], bias
-
-
-def folded_matrix(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Matrix (O, I) and bias (O,) of a 1x1 convolution and its batch normalisation, both float64."""
-    weight, bias = folded_weights(conv, bn)
-    return weight[:, :, 0, 0], bias
 
 
 def from_matrix(matrix: Tensor, bias: Tensor | None, activation: Activation = "none") -> FusedConv:
@@ -87,14 +145,24 @@ def fold(conv: nn.Conv2d, bn: nn.BatchNorm2d, activation: Activation = "none") -
     return _filled(fused, weight, bias)
 
 
-def fold_sequential(layers: nn.Module) -> FusedConv:
+def fold_layers(layers: nn.Module) -> FusedConv:
     """One convolution for a sequence of convolution, batch normalisation and, if there is one, ReLU or ReLU6."""
     conv, bn, *rest = layers.children()
-    assert isinstance(conv, nn.Conv2d) and isinstance(bn, nn.BatchNorm2d)
+    assert isinstance(conv, nn.Conv2d)
+    assert isinstance(bn, nn.BatchNorm2d)
     activation: Activation = "none"
     if rest:
         activation = "relu6" if isinstance(rest[0], nn.ReLU6) else "relu"
     return fold(conv, bn, activation)
+
+
+def folded_matrix(layers: nn.Module) -> tuple[Tensor, Tensor]:
+    """Matrix (O, I) and bias (O,), both float64, of a sequence that starts with a 1x1 convolution and its BN."""
+    conv, bn, *_ = layers.children()
+    assert isinstance(conv, nn.Conv2d)
+    assert isinstance(bn, nn.BatchNorm2d)
+    weight, bias = folded_weights(conv, bn)
+    return weight[:, :, 0, 0], bias
 
 
 def _filled(conv: FusedConv, weight: Tensor, bias: Tensor) -> FusedConv:
