@@ -1,0 +1,243 @@
+"""The JSON Lines record: append-only, flushed frame by frame, resumable.
+
+The first line is the header, each further line one frame, as in the JSON document. While a run goes on the record
+stands beside its final name as ``NAME.partial.jsonl``; it takes the final name when the run is through. After a crash,
+Ctrl-C or ``kill -9`` the partial record holds every frame that was written; a last line that was torn is dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self, TextIO
+
+from cpnpose.errors import InputError, OutputError
+from cpnpose.formats.frame_record import frame_text, parse_frame
+from cpnpose.formats.header import Header, header_text
+from cpnpose.formats.output_file import refuse_existing, writing
+from cpnpose.pose.types import FrameResult
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """Where an interrupted record ends."""
+
+    index: int
+    """``frame.index`` of the last whole frame."""
+    pts: int
+    time_s: float
+    frames: int
+    """Number of whole frames in the record."""
+
+
+def partial_path(path: Path | str) -> Path:
+    """Where the record of ``path`` stands while it is written: ``out.jsonl`` -> ``out.partial.jsonl``."""
+    path = Path(path)
+    return path.with_name(f"{path.stem}.partial{path.suffix or '.jsonl'}")
+
+
+class JsonlWriter:
+    """Context manager that writes the record.
+
+    After an error or Ctrl-C the partial record stays for ``resume=True``, unless it holds no frame. A record that is
+    through can be resumed as well: nothing is missing then, and it takes its name again at the end.
+
+    Args:
+        target: the file to be written, or a text stream (standard output), which is flushed frame by frame and
+            never closed.
+        header: what the record says about itself.
+        overwrite: replace an existing record, partial ones too.
+        resume: go on with the partial record, if there is one.
+
+    Attributes:
+        resume_point: where the record that is resumed ends, or None for a new record (or one without a frame).
+
+    Raises:
+        OutputError: the record exists, was made from another source or with other settings, or cannot be written.
+        InputError: the record to be resumed is damaged before its last line.
+    """
+
+    def __init__(
+        self, target: Path | str | TextIO, header: Header, *, overwrite: bool = False, resume: bool = False
+    ) -> None:
+        self.header = header
+        self.resume_point: ResumePoint | None = None
+        self.frames_written = 0
+        """Frames in the record, those of the earlier run included."""
+        self._text: TextIO | None = None
+        self._binary: BinaryIO | None = None
+        self._end = 0
+        if not isinstance(target, (str, Path)):
+            self._text = target
+            self._append(header_text(header))
+            return
+        self.path = Path(target)
+        self.partial = partial_path(self.path)
+        if resume:
+            self._resume()
+        else:
+            self._start(overwrite)
+
+    def write(self, result: FrameResult, file: str | None = None) -> None:
+        """Append one frame, with or without people, and flush it. ``file`` names the image in a record of images."""
+        self._append(frame_text(result, self.header, file))
+        self.frames_written += 1
+
+    def recorded(self) -> Iterator[FrameResult]:
+        """The frames of the earlier run, in order: nothing for a new record. Other outputs are rebuilt from them."""
+        if self.resume_point is None:
+            return
+        for line in islice(whole_lines(self.partial), 1, self.resume_point.frames + 1):
+            yield parse_frame(line.entry, self.header, f"{self.partial} line {line.number}")
+
+    def close(self) -> None:
+        """The record is whole: it takes its final name. A second call does nothing."""
+        stream, self._binary = self._binary, None
+        if stream is not None:
+            with writing(self.path):
+                stream.close()
+                os.replace(self.partial, self.path)
+
+    def abort(self) -> None:
+        """The run ended early: the partial record is kept for resuming, unless it holds no frame."""
+        stream, self._binary = self._binary, None
+        if stream is None:
+            return
+        with writing(self.path):
+            try:
+                stream.truncate(self._end)
+            finally:
+                stream.close()
+            if self.frames_written == 0:
+                self.partial.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+            return
+        with suppress(OutputError):  # what ended the run is to be told; readers drop a torn last line
+            self.abort()
+
+    def _append(self, line: str) -> None:
+        if self._text is not None:
+            self._text.write(line + "\n")
+            self._text.flush()
+            return
+        if self._binary is None:
+            raise ValueError(f"{self.path} is closed")
+        data = line.encode() + b"\n"
+        with writing(self.path):
+            self._binary.write(data)
+            self._binary.flush()
+        self._end += len(data)
+
+    def _start(self, overwrite: bool) -> None:
+        refuse_existing(self.path, overwrite)
+        if self.partial.exists() and not overwrite:
+            raise OutputError(
+                f"{self.partial} holds a run that was not finished. Use --resume to go on with it, "
+                "or --overwrite to start anew"
+            )
+        with writing(self.path):
+            self._binary = self.partial.open("wb")
+        try:
+            self._append(header_text(self.header))
+        except BaseException:
+            self._binary.close()
+            self.partial.unlink(missing_ok=True)
+            raise
+
+    def _resume(self) -> None:
+        finished = not self.partial.exists() and self.path.exists()
+        record = self.path if finished else self.partial
+        lines = whole_lines(record) if record.exists() else iter(())
+        head = next(lines, None)
+        if head is None:  # nothing there, or killed before the first line was whole
+            self._start(overwrite=True)
+            return
+        differences = Header.from_dict(head.entry, str(record)).differences(self.header)
+        if differences:
+            raise OutputError(
+                f"cannot resume {record}: it was made otherwise ({'; '.join(differences[:3])}). "
+                "Use the same input and options, or --overwrite to start anew"
+            )
+        end = head.end
+        for line in lines:
+            if line.terminated:
+                last = parse_frame(line.entry, self.header, f"{record} line {line.number}").frame
+                self.frames_written += 1
+                self.resume_point = ResumePoint(last.index, last.pts, last.time_s, self.frames_written)
+                end = line.end
+        with writing(self.path):
+            if finished:
+                os.replace(self.path, self.partial)
+            self._binary = self.partial.open("r+b")
+            self._binary.truncate(end)
+            self._binary.seek(end)
+        self._end = end
+
+
+@dataclass(frozen=True)
+class Line:
+    """One whole line of a record."""
+
+    number: int
+    """Counted from 1."""
+    end: int
+    """Offset in bytes of what follows the line."""
+    terminated: bool
+    """Whether a line feed ends it; False can only be the last line."""
+    entry: dict[str, Any]
+
+
+def whole_lines(path: Path) -> Iterator[Line]:
+    """The lines of a JSON Lines file in constant memory, without a last line that was torn.
+
+    Raises:
+        InputError: the file cannot be read, or a line before the last is no JSON object.
+    """
+    end = 0
+    try:
+        with open(path, "rb") as stream:
+            for number, raw in enumerate(stream, start=1):
+                end += len(raw)
+                if not raw.strip():
+                    continue
+                try:
+                    entry = json.loads(raw)
+                    if not isinstance(entry, dict):
+                        raise ValueError("no object")
+                except ValueError as error:
+                    if not stream.read(1):
+                        return
+                    raise InputError(
+                        f"{path} line {number} is no JSON object ({error}). Make the record again"
+                    ) from error
+                yield Line(number, end, raw.endswith(b"\n"), entry)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def read_jsonl(path: Path) -> tuple[Header, Iterator[FrameResult]]:
+    """Header and frames of a JSON Lines record, whole or partial; see :func:`cpnpose.formats.read_record`."""
+    head = next(whole_lines(path), None)
+    if head is None:
+        raise InputError(f"{path}: empty record. Make the record again")
+    header = Header.from_dict(head.entry, str(path))
+
+    def frames() -> Iterator[FrameResult]:
+        for line in islice(whole_lines(path), 1, None):
+            yield parse_frame(line.entry, header, f"{path} line {line.number}")
+
+    return header, frames()
