@@ -1,0 +1,79 @@
+"""Where the networks run and in which number format."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+
+from cpnpose.errors import OptionError
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+
+def choose_device(name: str | torch.device = "auto") -> torch.device:
+    """The device called ``name``: ``cpu``, ``cuda``, ``cuda:N``, ``mps``, or ``auto``: CUDA, else MPS, else the CPU.
+
+    Raises:
+        OptionError: no such device, or this machine has none.
+    """
+    if isinstance(name, torch.device):
+        return name
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", 0)
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise OptionError(f"--device {name}: no such device; use auto, cpu, cuda, cuda:N or mps") from error
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise OptionError(f"--device {name}: PyTorch sees {count} CUDA devices here; use auto or cpu")
+        return torch.device("cuda", device.index or 0)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise OptionError("--device mps: PyTorch sees no MPS device here; use auto or cpu")
+    if device.type not in ("cpu", "mps"):
+        raise OptionError(f"--device {name}: not supported; use auto, cpu, cuda, cuda:N or mps")
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """The number format called ``name`` (see :data:`PRECISIONS`).
+
+    ``auto`` is bfloat16 where the hardware multiplies in it, float16 on MPS, and float32 else.
+
+    Raises:
+        OptionError: there is no such format.
+    """
+    formats = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if name in formats:
+        return formats[name]
+    if name != "auto":
+        raise OptionError(f"--precision {name}: no such number format; use {', '.join(PRECISIONS)}")
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
+    if device.type == "mps":
+        return torch.float16
+    return torch.bfloat16 if cpu_multiplies_bfloat16() else torch.float32
+
+
+def cpu_multiplies_bfloat16() -> bool:
+    """Whether this CPU has matrix instructions for bfloat16 (AVX-512 BF16 or AMX)."""
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(check is not None and bool(check()) for check in checks)
+
+
+def device_name(device: torch.device) -> str:
+    """For people: the name of the graphics card, else the device's own."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of PyTorch says that memory was not enough, on any device."""
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError)
+        and any(text in str(error) for text in ("out of memory", "can't allocate memory"))
+    )

@@ -1,0 +1,205 @@
+"""The pose network as the pipeline sees it: crops of people in, poses out."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cpnpose.errors import CpnposeError
+from cpnpose.models.fuse import fuse
+from cpnpose.models.weights import WeightsMetadata, load_cpn
+from cpnpose.pipeline.device import choose_device, choose_precision, is_out_of_memory
+from cpnpose.pose.geometry import invert_affines, transform_points
+from cpnpose.pose.heatmaps import Decoding, decode, mirror_maps
+from cpnpose.pose.types import FloatArray, PersonCrops, Poses, Preprocessing
+
+_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """Keypoints in crop pixels (N, 17, 2), their scores (N, 17), and the mirror's disagreement there or None."""
+
+    xy: FloatArray
+    scores: FloatArray
+    mirrored_xy: FloatArray | None
+    direct_xy: FloatArray | None
+
+
+class PoseNetwork:
+    """A CPN in its inference form, with normalisation before it and the decoding of heatmaps behind it.
+
+    May be called from several threads.
+
+    Args:
+        model: normalised crops (N, 3, H, W) to heatmaps (N, 17, H/4, W/4); is moved to ``device`` and ``dtype``.
+        input_size: (height, width) of the crops.
+        preprocessing: how the pixels are normalised.
+        decoding: how heatmaps become keypoints.
+        flip: average with the mirrored crop, and report the disagreement.
+        batch: most crops in one go; None leaves the choice to the device.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        input_size: tuple[int, int],
+        preprocessing: Preprocessing,
+        decoding: Decoding = "dark",
+        device: torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+        flip: bool = False,
+        batch: int | None = None,
+    ) -> None:
+        self.device = device or torch.device("cpu")
+        self.dtype = dtype
+        self.model = model.eval().to(device=self.device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.input_size = input_size
+        self.preprocessing = preprocessing
+        self.decoding: Decoding = decoding
+        self.flip = flip
+        self.batch = batch or (16 if self.device.type == "cpu" else 128)
+        self.metadata: WeightsMetadata | None = None
+        """Of the weights, where they came from a file."""
+        # (pixel - mean) / std as one multiplication and one addition per channel, in float32.
+        mean, std = (
+            torch.tensor(values, device=self.device).view(1, 3, 1, 1)
+            for values in (preprocessing.mean, preprocessing.std)
+        )
+        self._gain, self._offset = 1 / std, -mean / std
+        self._lock = threading.Lock()
+
+    def __call__(self, crops: PersonCrops) -> Poses:
+        """Poses of the people in ``crops``, row by row.
+
+        Out of memory, the batch is halved for this and all later calls.
+
+        Args:
+            crops: N people, also of several images; N = 0 is fine.
+
+        Returns:
+            N poses in the pixels of each person's image, scores by the published formulas (see ``types``).
+
+        Raises:
+            CpnposeError: not even a single crop fits into memory.
+        """
+        if len(crops) == 0:
+            return Poses.empty()
+        parts: list[_Decoded] = []
+        start = 0
+        while start < len(crops):
+            size = self.batch
+            try:
+                parts.append(self._estimate(crops.pixels[start : start + size]))
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._halve(size, error)
+                continue
+            start += size
+        back = invert_affines(crops.affines)
+        scores = np.concatenate([part.scores for part in parts])
+        uncertainty = None
+        if parts[0].direct_xy is not None:
+            direct = np.concatenate([part.direct_xy for part in parts if part.direct_xy is not None])
+            mirrored = np.concatenate([part.mirrored_xy for part in parts if part.mirrored_xy is not None])
+            apart = transform_points(back, direct) - transform_points(back, mirrored)
+            uncertainty = np.linalg.norm(apart, axis=-1).astype(np.float32)
+        return Poses(
+            keypoints_xy=transform_points(back, np.concatenate([part.xy for part in parts])),
+            keypoint_scores=scores,
+            scores=(crops.scores * scores.mean(axis=1)).astype(np.float32),
+            boxes_xyxy=crops.boxes_xyxy,
+            box_scores=crops.scores,
+            uncertainty_px=uncertainty,
+        )
+
+    def heatmaps(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Heatmaps of uint8 crops (N, H, W, 3): those of the crops and, with the flip test, those of their mirror
+        images turned back, both (N, 17, H/4, W/4) on the device."""
+        inputs = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)  # channels last in memory as it is
+        inputs = torch.addcmul(self._offset, inputs.float(), self._gain).to(self.dtype)
+        if not self.flip:
+            return self.model(inputs), None
+        both = self.model(torch.cat([inputs, inputs.flip(-1)]))
+        direct, mirrored = both.chunk(2)
+        return direct, mirror_maps(mirrored)
+
+    @torch.inference_mode()
+    def _estimate(self, pixels: np.ndarray) -> _Decoded:
+        count = len(pixels)
+        if self.device.type == "cuda":
+            pixels = _to_bucket(pixels, self.batch)
+        maps, mirrored = self.heatmaps(torch.from_numpy(pixels))
+        merged = maps if mirrored is None else (maps + mirrored) / 2
+        groups = [merged[:count]] if mirrored is None else [merged[:count], maps[:count], mirrored[:count]]
+        xy, scores = decode(torch.cat(groups), self.decoding)
+        table = torch.cat([xy, scores[..., None]], dim=-1).float().cpu().numpy()  # one transfer back
+        tables = np.split(table, len(groups))
+        direct_xy, mirrored_xy = (tables[1][..., :2], tables[2][..., :2]) if mirrored is not None else (None, None)
+        return _Decoded(tables[0][..., :2], tables[0][..., 2], mirrored_xy, direct_xy)
+
+    def _halve(self, size: int, error: RuntimeError) -> None:
+        if size == 1:
+            raise CpnposeError(
+                f"not enough memory on {self.device} for a single person's crop of {self.input_size[0]}x"
+                f"{self.input_size[1]}; close other programs, or use --device cpu or smaller weights"
+            ) from error
+        with self._lock:
+            self.batch = min(self.batch, size // 2)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def load_pose_network(
+    weights: str | Path = "default",
+    *,
+    device: str | torch.device = "auto",
+    precision: str = "auto",
+    flip: bool = False,
+    fast: bool = False,
+    batch: int | None = None,
+    decoding: Decoding | None = None,
+) -> PoseNetwork:
+    """Load a CPN for inference.
+
+    Args:
+        weights: a name of the manifest or a weights file.
+        device: see :func:`~cpnpose.pipeline.device.choose_device`.
+        precision: see :func:`~cpnpose.pipeline.device.choose_precision`.
+        flip: with the flip test.
+        fast: GlobalNet's finest map alone.
+        batch: most crops in one go; None leaves the choice to the device.
+        decoding: of heatmaps; None takes the one that the weights name.
+
+    Raises:
+        WeightsError: no such weights, or they are damaged.
+        OptionError: no such device or precision.
+    """
+    chosen = choose_device(device)
+    model, metadata = load_cpn(weights)
+    network = PoseNetwork(
+        fuse(model, fast),
+        input_size=metadata.input_size,
+        preprocessing=metadata.preprocessing,
+        decoding=decoding or metadata.decoding,
+        device=chosen,
+        dtype=choose_precision(precision, chosen),
+        flip=flip,
+        batch=batch,
+    )
+    network.metadata = metadata
+    return network
+
+
+def _to_bucket(pixels: np.ndarray, most: int) -> np.ndarray:
+    """Pad the batch to one of a few fixed sizes, so that the graphics card sees the same shapes again and again."""
+    size = next((bucket for bucket in _BUCKETS if len(pixels) <= bucket <= most), len(pixels))
+    padding = np.zeros((size - len(pixels), *pixels.shape[1:]), pixels.dtype)
+    return np.concatenate([pixels, padding]) if len(padding) else pixels

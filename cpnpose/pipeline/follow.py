@@ -1,0 +1,44 @@
+"""Over time: identities and smooth motion, frame by frame."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cpnpose.formats.frame_record import quantize
+from cpnpose.pipeline.options import StreamOptions
+from cpnpose.pipeline.smooth import OneEuroFilter
+from cpnpose.pipeline.track import PoseTracker, TrackerOptions
+from cpnpose.pose.types import Frame, Poses
+
+
+class Follower:
+    """Tracker and filter of one video. Must see the frames one by one and in order.
+
+    Poses are rounded as records round them (0.01 pixel) before they are followed: what is made again from a record is
+    then equal to the run itself.
+    """
+
+    def __init__(self, options: StreamOptions) -> None:
+        self._tracker = PoseTracker(TrackerOptions(memory_s=options.track_memory)) if options.track else None
+        self._filter = OneEuroFilter() if options.smoothing == "one-euro" else None
+
+    def update(self, frame: Frame, poses: Poses, size: tuple[int, int] | None = None) -> Poses:
+        """The same people in the same order, with ids and smooth keypoints where the options want them.
+
+        Args:
+            frame: only its time and size are used.
+            poses: of the frame, as the network gave them.
+            size: (height, width) of the picture, where the frame has no image.
+        """
+        poses = quantize(poses)
+        if self._tracker is not None:
+            poses = self._tracker.update(frame.time_s, poses, size or (frame.image.shape[0], frame.image.shape[1]))
+        if self._filter is not None:
+            poses = self._filter.update(frame.time_s, poses)
+        return poses
+
+
+def as_estimated(poses: Poses) -> Poses:
+    """Followed poses as they were before: without ids and with the raw keypoints."""
+    raw = poses.keypoints_xy if poses.raw_keypoints_xy is None else poses.raw_keypoints_xy
+    return replace(poses, keypoints_xy=raw, raw_keypoints_xy=None, track_ids=None, flags=None)

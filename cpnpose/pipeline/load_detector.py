@@ -1,0 +1,152 @@
+"""Detectors by name: the shipped one, torchvision's official ones, boxes from a file, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cpnpose.errors import OptionError, WeightsError
+from cpnpose.pipeline.detect import Detector, PersonDetector, WholeImageDetector
+from cpnpose.pipeline.detection_file import load_boxes
+from cpnpose.pipeline.device import choose_device, choose_precision
+from cpnpose.pipeline.options import ModelOptions
+
+TORCHVISION_DETECTORS = (
+    "fasterrcnn_resnet50_fpn_v2",
+    "fasterrcnn_resnet50_fpn",
+    "fasterrcnn_mobilenet_v3_large_fpn",
+    "fasterrcnn_mobilenet_v3_large_320_fpn",
+)
+"""torchvision's official detectors with COCO weights."""
+
+
+def make_detector(options: ModelOptions, names: Sequence[str] | None = None) -> Detector:
+    """The detector that the options ask for.
+
+    Args:
+        options: see there.
+        names: file names of the input's images, for ``--boxes``; None for a video.
+
+    Raises:
+        WeightsError, OptionError, InputError: see :func:`load_detector` and ``load_boxes``.
+    """
+    if options.boxes is not None:
+        return load_boxes(options.boxes, names, score=options.score, max_people=options.max_people)
+    if options.detector == "none":
+        return WholeImageDetector()
+    return load_detector(
+        options.detector,
+        weights=options.detector_weights,
+        device=options.device,
+        precision=options.precision,
+        score=options.score,
+        nms=options.nms,
+        max_people=options.max_people,
+    )
+
+
+def load_detector(
+    name: str = "default",
+    *,
+    weights: str | Path | None = None,
+    device: str | torch.device = "auto",
+    precision: str = "auto",
+    score: float = 0.5,
+    nms: float = 0.5,
+    max_people: int = 100,
+) -> PersonDetector:
+    """Load a detector of people.
+
+    Args:
+        name: ``default`` (the shipped one), a detector of the manifest, or one of :data:`TORCHVISION_DETECTORS`.
+        weights: a file in the place of the named weights: one of cpnpose's, or for torchvision's a state dict.
+        device, precision: see ``pipeline/device.py``.
+        score, nms, max_people: see :class:`~cpnpose.pipeline.detect.PersonDetector`.
+
+    Raises:
+        WeightsError: the weights are missing, damaged, or cannot be downloaded.
+        OptionError: there is no detector of that name.
+    """
+    chosen = choose_device(device)
+    dtype = choose_precision(precision, chosen)
+    model = _official(name, weights) if name in TORCHVISION_DETECTORS else _own(name, weights)
+    return PersonDetector(model, device=chosen, dtype=dtype, score=score, nms=nms, max_people=max_people)
+
+
+def _own(name: str, weights: str | Path | None) -> nn.Module:
+    """A detector whose weights file says how it is built."""
+    from cpnpose.models.detector import DetectorConfig, build_detector
+    from cpnpose.models.manifest import load_manifest, locate
+    from cpnpose.models.weights import find_weights, load_state, read_metadata
+
+    if weights is not None:
+        path = find_weights(Path(weights))
+    else:
+        manifest = load_manifest()
+        wanted = (manifest.default_detector or "default") if name == "default" else name
+        entry = manifest.entries.get(wanted)
+        if entry is None or entry.kind != "detector":
+            own = sorted(entry.name for entry in manifest.entries.values() if entry.kind == "detector")
+            known = ", ".join(["none", *own, *TORCHVISION_DETECTORS])
+            if name == "default":
+                raise WeightsError(f"{manifest.folder} holds no default detector; use --detector with one of: {known}")
+            raise OptionError(f"--detector {name}: there is no such detector; known: {known}")
+        path = locate(entry.name, manifest)
+    metadata = read_metadata(path)
+    if metadata.kind != "detector":
+        raise WeightsError(f"{path} holds a {metadata.kind} network, not a detector; use it with --weights")
+    model: nn.Module = build_detector(DetectorConfig(**metadata.config))
+    load_state(path, model)
+    return model
+
+
+def _official(name: str, weights: str | Path | None) -> nn.Module:
+    """One of torchvision's detectors with its COCO weights, or those of a file."""
+    import torchvision
+
+    if weights is None:
+        official: Any = torchvision.models.get_model_weights(name).DEFAULT
+        state = _official_state(name, official)
+    else:
+        state = _state_of_file(Path(weights))
+    model: nn.Module = torchvision.models.get_model(name, weights=None, weights_backbone=None)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise WeightsError(
+            f"{weights or name}: the weights do not fit {name} ({first}); give those of {name}"
+        ) from error
+    return model
+
+
+def _official_state(name: str, official: Any) -> dict[str, Any]:
+    """The state dict, from torch's cache or by its download."""
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    path = folder / Path(official.url).name
+    try:
+        state: dict[str, Any] = official.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:  # URLError and HTTPError are OSErrors; RuntimeError: another hash
+        raise WeightsError(
+            f"cannot download the weights of {name} ({error}); fetch {official.url} by other means "
+            f"and put it at {path}, or give it by --detector-weights FILE"
+        ) from error
+    return state
+
+
+def _state_of_file(path: Path) -> dict[str, Any]:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return state
+    except FileNotFoundError as error:
+        raise WeightsError(f"{path}: there is no such weights file; check the path") from error
+    except Exception as error:  # torch.load and safetensors raise errors of many kinds for damaged files
+        raise WeightsError(f"{path}: cannot read the detector's weights ({error}); fetch the file anew") from error

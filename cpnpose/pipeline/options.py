@@ -1,0 +1,83 @@
+"""The pipeline's options: flat dataclasses, mirrored by the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cpnpose.errors import OptionError
+
+Smoothing = Literal["off", "one-euro"]
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which networks look at the pictures, and on what they run."""
+
+    weights: str = "default"
+    """Pose network: a name of the manifest or a weights file."""
+    detector: str = "default"
+    """``default``, one of torchvision's official detectors by its name, or ``none`` for the whole image as one box."""
+    detector_weights: Path | None = None
+    """Weights file of the detector in the place of its own."""
+    boxes: Path | None = None
+    """COCO detections file whose boxes are used in the place of a detector."""
+    score: float = 0.5
+    """People below this detection score are left out."""
+    nms: float = 0.5
+    """Of two boxes that overlap by more than this IoU, the better one stays."""
+    max_people: int = 100
+    """Per image, the best ones."""
+    device: str = "auto"
+    precision: str = "auto"
+    batch: int | None = None
+    """Most crops in one go through the network; None leaves the choice to the device."""
+    flip: bool = False
+    """Average with the mirrored crop: about twice the work, more accurate, and tells the uncertainty in pixels."""
+    fast: bool = False
+    """GlobalNet's finest map alone: less work, less accurate."""
+
+    def __post_init__(self) -> None:
+        for name, value in (("score", self.score), ("nms", self.nms)):
+            if not 0 <= value <= 1:
+                raise OptionError(f"--{name} {value}: give a number from 0 to 1")
+        if self.max_people < 1:
+            raise OptionError(f"--max-people {self.max_people}: give a number from 1")
+        if self.batch is not None and self.batch < 1:
+            raise OptionError(f"--batch {self.batch}: give a number from 1")
+        if self.boxes is not None and (self.detector != "default" or self.detector_weights is not None):
+            raise OptionError("--boxes takes the place of a detector; leave --detector and --detector-weights out")
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """How frames become poses over time."""
+
+    detect_every: int = 1
+    """Look for people in every N-th frame; in between, boxes come from the last keypoints."""
+    chunk_frames: int | None = None
+    """Frames that are worked on together; None leaves the choice to the device. 1 for the least delay."""
+    workers: int | None = None
+    """Chunks that are worked on at the same time; None leaves the choice to the device."""
+    track: bool = True
+    """Give people identities."""
+    track_memory: float = 2.0
+    """Seconds for which somebody who has gone is remembered."""
+    smooth: Smoothing | None = None
+    """Filter keypoints over time, the raw ones are kept beside. None: one-euro where people are tracked."""
+
+    def __post_init__(self) -> None:
+        if self.detect_every < 1:
+            raise OptionError(f"--detect-every {self.detect_every}: give a number from 1")
+        if self.track_memory < 0:
+            raise OptionError(f"--track-memory {self.track_memory}: give seconds from 0")
+        if self.smooth not in (None, "off", "one-euro"):
+            raise OptionError(f"--smooth {self.smooth}: use off or one-euro")
+        if self.smooth == "one-euro" and not self.track:
+            raise OptionError("--smooth follows each person and needs identities; leave --no-track out")
+
+    @property
+    def smoothing(self) -> Smoothing:
+        """What ``smooth`` comes to."""
+        return self.smooth or ("one-euro" if self.track else "off")

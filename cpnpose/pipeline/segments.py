@@ -1,0 +1,97 @@
+"""Frames that are worked on together, and the people in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from cpnpose.pipeline.carry import CarriedBoxes, SceneCuts
+from cpnpose.pipeline.crop import crop_persons
+from cpnpose.pipeline.detect import Detector
+from cpnpose.pipeline.estimate import PoseNetwork
+from cpnpose.pose.types import Detections, Frame, Poses
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Segments in order. In the first frame of a segment people are detected, in the others their boxes come from
+    the last keypoints; so segments do not depend on each other."""
+
+    segments: tuple[tuple[Frame, ...], ...]
+
+    @property
+    def frames(self) -> list[Frame]:
+        """All frames in order."""
+        return [frame for segment in self.segments for frame in segment]
+
+
+def chunks_of(frames: Iterable[Frame], detect_every: int, most_frames: int, most_bytes: int) -> Iterator[Chunk]:
+    """Pack frames into segments of ``detect_every`` (fewer where the scene cuts), and segments into chunks.
+
+    A chunk ends when another segment would make it larger than ``most_frames`` or ``most_bytes``, but has at least one
+    segment. Its make-up depends on the frames alone, never on the clock.
+    """
+    cuts = SceneCuts()
+    segments: list[tuple[Frame, ...]] = []
+    segment: list[Frame] = []
+    for frame in frames:
+        if segment and (len(segment) == detect_every or cuts.is_cut(frame.image)):
+            segments.append(tuple(segment))
+            segment = []
+            count = sum(map(len, segments)) + detect_every
+            if count > most_frames or count * frame.image.nbytes > most_bytes:
+                yield Chunk(tuple(segments))
+                segments = []
+        if not segment and detect_every > 1:
+            cuts = SceneCuts()
+            cuts.is_cut(frame.image)
+        segment.append(frame)
+    if segment:
+        segments.append(tuple(segment))
+    if segments:
+        yield Chunk(tuple(segments))
+
+
+def estimate_chunk(chunk: Chunk, detector: Detector, network: PoseNetwork) -> list[Poses]:
+    """The poses of a chunk's frames, in their order. Segments go in step: the detector sees all first frames as one
+    batch, and the network the people of all n-th frames."""
+    found: list[list[Poses]] = [[] for _ in chunk.segments]
+    carried: list[CarriedBoxes] = []
+    for step in range(max(map(len, chunk.segments))):
+        rows = [row for row, segment in enumerate(chunk.segments) if step < len(segment)]
+        frames = [chunk.segments[row][step] for row in rows]
+        if step == 0:
+            people = detect_people(frames, detector, network)
+            carried = [CarriedBoxes(poses) for poses in people]
+        else:
+            boxes = [carried[row].next(found[row][-1]) for row in rows]
+            people = estimate_people(frames, boxes, network)
+            lost = [
+                place
+                for place, row in enumerate(rows)
+                if carried[row].is_lost(people[place], frames[place].image.shape[:2])
+            ]
+            if lost:
+                again = detect_people([frames[place] for place in lost], detector, network)
+                for place, poses in zip(lost, again, strict=True):
+                    people[place] = poses
+                    carried[rows[place]] = CarriedBoxes(poses)
+        for row, poses in zip(rows, people, strict=True):
+            found[row].append(poses)
+    return [poses for segment in found for poses in segment]
+
+
+def detect_people(frames: list[Frame], detector: Detector, network: PoseNetwork) -> list[Poses]:
+    """Find the people of each frame and their poses."""
+    found = detector([frame.image for frame in frames], [frame.index for frame in frames])
+    return estimate_people(frames, found, network)
+
+
+def estimate_people(frames: list[Frame], boxes: list[Detections], network: PoseNetwork) -> list[Poses]:
+    """The poses of the people in these boxes; all of them go through the network together."""
+    images = [frame.image for frame in frames]
+    poses = network(crop_persons(images, boxes, network.input_size, network.preprocessing))
+    ends = np.cumsum([len(found) for found in boxes])
+    return [poses.select(np.arange(end - len(found), end)) for end, found in zip(ends, boxes, strict=True)]

@@ -1,0 +1,131 @@
+"""From frames to poses: in series, which is the document and the tests' oracle, and with all stages at the same time.
+
+Source of the order of the stages: DESIGN of cpnpose, "The way of the data".
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+
+import cv2
+import torch
+
+from cpnpose.pipeline.carry import CarriedBoxes, SceneCuts
+from cpnpose.pipeline.detect import Detector
+from cpnpose.pipeline.estimate import PoseNetwork
+from cpnpose.pipeline.follow import Follower
+from cpnpose.pipeline.options import StreamOptions
+from cpnpose.pipeline.queues import Background, map_in_order
+from cpnpose.pipeline.segments import Chunk, chunks_of, detect_people, estimate_chunk, estimate_people
+from cpnpose.pose.types import Frame, FrameResult, Poses
+
+_MOST_BYTES = {"cpu": 64 << 20, "cuda": 512 << 20}
+_MOST_FRAMES = {"cpu": 4, "cuda": 32}
+_MOST_CPU_WORKERS = 8
+
+
+def run_serial(
+    frames: Iterable[Frame],
+    detector: Detector,
+    network: PoseNetwork,
+    options: StreamOptions | None = None,
+    *,
+    follower: Follower | None = None,
+) -> Generator[FrameResult, None, None]:
+    """Poses of each frame, one frame after the other: the whole pipeline as one loop, and the way with the least delay.
+
+    Args:
+        frames: in order.
+        detector: finds people.
+        network: finds their keypoints.
+        options: see there; ``chunk_frames`` and ``workers`` do not matter here.
+        follower: tracker and filter that have seen the frames before these; None starts anew.
+
+    Yields:
+        A result for each frame, in order, those without people included.
+    """
+    options = options or StreamOptions()
+    follower = follower or Follower(options)
+    carried: CarriedBoxes | None = None
+    since, cuts = 0, SceneCuts()
+    for frame in frames:
+        if carried is None or since == options.detect_every or cuts.is_cut(frame.image):
+            poses = detect_people([frame], detector, network)[0]
+            carried, since = CarriedBoxes(poses), 0
+            cuts = SceneCuts()
+            cuts.is_cut(frame.image)
+        else:
+            poses = estimate_people([frame], [carried.next(poses)], network)[0]
+            if carried.is_lost(poses, frame.image.shape[:2]):
+                poses = detect_people([frame], detector, network)[0]
+                carried = CarriedBoxes(poses)
+        since += 1
+        yield FrameResult(frame, follower.update(frame, poses))
+
+
+def run(
+    frames: Iterable[Frame],
+    detector: Detector,
+    network: PoseNetwork,
+    options: StreamOptions | None = None,
+    *,
+    follower: Follower | None = None,
+) -> Generator[FrameResult, None, None]:
+    """As :func:`run_serial`, with equal results, but decoding (the iteration of ``frames``), detection, cropping and
+    the network run at the same time as each other and as the caller's own work on the results.
+
+    Several frames form a chunk: the detector sees them as a batch, the network sees the people of all of them as a
+    batch. Several chunks are worked on at the same time. Memory depends on the chunks' size, not on the number of
+    frames. An error of any stage is raised here after the results before it. Close the generator (or use it up) to end
+    its threads.
+
+    Arguments and results as in :func:`run_serial`; ``frames`` is iterated in another thread.
+    """
+    options = options or StreamOptions()
+    follower = follower or Follower(options)
+    kind = "cuda" if network.device.type == "cuda" else "cpu"
+    size = options.chunk_frames or _MOST_FRAMES[kind]
+    workers = options.workers or (2 if kind == "cuda" else min(_cores(), _MOST_CPU_WORKERS))
+
+    def estimate(chunk: Chunk) -> list[tuple[Frame, Poses]]:
+        return list(zip(chunk.frames, estimate_chunk(chunk, detector, network), strict=True))
+
+    def estimated(decoded: Iterable[Frame]) -> Iterator[tuple[Frame, Poses]]:
+        chunks = chunks_of(decoded, options.detect_every, size, _MOST_BYTES[kind])
+        with closing(map_in_order(estimate, chunks, workers=workers, name="estimate")) as results:
+            for pairs in results:
+                yield from pairs
+
+    with ExitStack() as stack:
+        stack.enter_context(thread_shares(workers))
+        decoded = Background(frames, ahead=size, name="decode")
+        results = stack.enter_context(Background(estimated(decoded), ahead=size, name="estimate"))
+        stack.enter_context(decoded)  # is left first, so that nobody waits for more frames
+        for frame, poses in results:
+            yield FrameResult(frame, follower.update(frame, poses))
+
+
+@contextmanager
+def thread_shares(workers: int) -> Iterator[None]:
+    """Share the cores out: each of ``workers`` networks gets an equal number for itself, and OpenCV uses its caller's.
+
+    Otherwise every network and every resizing would start as many threads as there are cores, and they would wait for
+    each other. The former numbers are restored at the end.
+    """
+    torch_threads, opencv_threads = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(max(1, min(torch_threads, _cores()) // workers))
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(torch_threads)
+        cv2.setNumThreads(opencv_threads)
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
