@@ -48,8 +48,8 @@ def download(
 ) -> None:
     """Fetch ``url`` to ``target``.
 
-    What arrives is kept in ``target`` with ``.part`` added. If such a file is there, only the rest is asked for. A server
-    that cannot do that sends everything again; so it is done as well if the joined parts turn out wrong.
+    What arrives is kept in ``target`` with ``.part`` added. If such a file is there, only the rest is asked for.
+    A server that cannot do that sends everything again; so it is done as well if the joined parts turn out wrong.
 
     Args:
         url: http or https.

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from cpnpose.errors import OutputError, WeightsError
+from cpnpose.errors import WeightsError
+from cpnpose.models.whole_file import whole_file
 
 MANIFEST_FILE = "manifest.toml"
 EntryKind = Literal["pose", "detector"]
@@ -205,17 +206,8 @@ def write_manifest(manifest: Manifest) -> None:
         lines += [f"{key} = {_toml(getattr(entry, key))}" for key in ("kind", "file", "sha256", "licence", "data")]
         lines += [f"url = {_toml(entry.url)}"] if entry.url is not None else []
         lines += ["metrics = {" + ", ".join(f"{_toml(k)} = {_toml(v)}" for k, v in entry.metrics.items()) + "}"]
-    path = manifest.folder / MANIFEST_FILE
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        manifest.folder.mkdir(parents=True, exist_ok=True)
+    with whole_file(manifest.folder / MANIFEST_FILE) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot write it ({error.strerror}); check the folder's permissions") from error
-    finally:
-        if temporary.exists():
-            temporary.unlink()
 
 
 def _checked(entry: Entry) -> Entry:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,14 +14,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from cpnpose.errors import OutputError, WeightsError
+from cpnpose.errors import WeightsError
 from cpnpose.models.cpn import ARCHITECTURES, CPN, CPNConfig
 from cpnpose.models.manifest import locate
+from cpnpose.models.whole_file import whole_file
+from cpnpose.pose.heatmaps import Decoding
 from cpnpose.pose.types import Preprocessing
 
 FORMAT_VERSION = 1
 """Grows when older programs could misread newer files."""
-Decoding = Literal["published", "dark"]
 Kind = Literal["pose", "detector"]
 
 _VERSION_KEY = "cpnpose_format"
@@ -83,18 +83,12 @@ def save_weights(
                 remedy = "its source is damaged or diverged" if tensor.dtype == torch.float32 else "try float32"
                 raise WeightsError(f"{target}: {name} is not finite as {tensor.dtype}; not written, {remedy}")
         tensors[name] = tensor.clone(memory_format=torch.contiguous_format)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, temporary, metadata=_to_strings(metadata))
+    with whole_file(target) as temporary:
+        try:
+            save_file(tensors, temporary, metadata=_to_strings(metadata))
+        except SafetensorError as error:  # what it makes of a full disk
+            raise OSError(str(error)) from error
         temporary.chmod(0o644)
-        os.replace(temporary, target)
-    except (OSError, SafetensorError) as error:
-        raise OutputError(
-            f"{target}: cannot write the weights ({error}); check the folder and its free space"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_metadata(path: str | Path) -> WeightsMetadata:
