@@ -1,0 +1,51 @@
+"""Who is who: the likeness of known people and found poses, and the best assignment."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
+
+from cpnpose.pose.oks import oks
+
+Array = npt.NDArray[np.float64]
+
+MATCH_SIGMAS = np.full(17, 0.1)
+"""Spread of a keypoint between two frames for matching: limbs move, so wider than the spread of labelling."""
+BODY_SHARE = 0.5
+"""Part of a person's box that the body covers, as COCO's areas have it."""
+
+
+def iou(boxes_a: npt.ArrayLike, boxes_b: npt.ArrayLike) -> Array:
+    """Intersection over union of boxes: (N, 4) and (M, 4) xyxy to (N, M) in [0, 1]."""
+    a = np.asarray(boxes_a, np.float64).reshape(-1, 1, 4)
+    b = np.asarray(boxes_b, np.float64).reshape(1, -1, 4)
+    overlap = np.maximum(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0).prod(axis=-1)
+    area_a = np.maximum(a[..., 2:] - a[..., :2], 0).prod(axis=-1)
+    area_b = np.maximum(b[..., 2:] - b[..., :2], 0).prod(axis=-1)
+    share: Array = overlap / np.maximum(area_a + area_b - overlap, 1e-9)
+    return share
+
+
+def pose_likeness(
+    found_xy: npt.NDArray[np.floating], known_xy: npt.NDArray[np.floating], counted: npt.NDArray[np.bool_], area: Array
+) -> Array:
+    """OKS with the spread of motion: found (N, 17, 2), known (T, 17, 2), counted (T, 17), box area (T,) -> (T, N)."""
+    return oks(found_xy, known_xy, counted, BODY_SHARE * area, MATCH_SIGMAS).T
+
+
+def assign(likeness: Array, allowed: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The pairs with the greatest sum of likeness (Hungarian method); pairs that are not allowed are never made.
+
+    Args:
+        likeness: (T, N), greater is more alike, >= 0.
+        allowed: (T, N) bool.
+
+    Returns:
+        rows (M,) and columns (M,) int64 of the pairs.
+    """
+    # A forbidden pair is worth nothing, so it is chosen only where nothing better is left, and then dropped.
+    value = np.where(allowed, likeness + 1e-6, 0.0)
+    rows, columns = linear_sum_assignment(value, maximize=True)
+    made = allowed[rows, columns]
+    return rows[made].astype(np.int64), columns[made].astype(np.int64)

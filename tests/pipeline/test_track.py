@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cpnpose.errors import OptionError
+from cpnpose.pipeline.track import PoseTracker, TrackerOptions
+from cpnpose.pipeline.track_match import assign, iou
+from cpnpose.pipeline.track_motion import BoxMotion
+from cpnpose.pose.types import Poses
+
+FRAME = (720, 1280)
+RATES = [5.0, 30.0, 60.0]
+
+
+def person(*centres: tuple[float, float], height: float = 200.0, score: float = 0.95) -> Poses:
+    """People standing at the centres, box 80 by 200 around a fixed pose."""
+    count = len(centres)
+    shape = np.random.default_rng(7).uniform(-0.5, 0.5, (17, 2)) * (0.35, 0.9)
+    middle = np.array(centres, np.float32).reshape(count, 2)
+    half = np.array([0.2, 0.5]) * height
+    return Poses(
+        keypoints_xy=(middle[:, None] + shape[None] * height).astype(np.float32),
+        keypoint_scores=np.full((count, 17), 1.1, np.float32),
+        scores=np.full(count, 1.1 * score, np.float32),
+        boxes_xyxy=np.concatenate([middle - half, middle + half], axis=1).astype(np.float32),
+        box_scores=np.full(count, score, np.float32),
+    )
+
+
+def ids(poses: Poses) -> list[int]:
+    assert poses.track_ids is not None
+    assert poses.track_ids.dtype == np.int64
+    return [int(i) for i in poses.track_ids]
+
+
+def test_empty_frames_and_same_order() -> None:
+    tracker = PoseTracker()
+    assert ids(tracker.update(0.0, Poses.empty(), FRAME)) == []
+    assert ids(tracker.update(0.1, person((200, 300), (600, 300)), FRAME)) == [1, 2]
+    assert ids(tracker.update(0.2, person((602, 300), (203, 300)), FRAME)) == [2, 1]
+    assert ids(tracker.update(0.3, Poses.empty(), FRAME)) == []
+    assert ids(tracker.update(0.4, person((204, 300)), FRAME)) == [1]
+
+
+def test_poses_pass_unchanged() -> None:
+    poses = person((200, 300), (600, 300))
+    tracked = PoseTracker().update(0.0, poses, FRAME)
+    assert tracked.keypoints_xy is poses.keypoints_xy
+    assert tracked.raw_keypoints_xy is None
+
+
+def test_weak_poses_continue_people_and_start_none() -> None:
+    tracker = PoseTracker()
+    assert ids(tracker.update(0.0, person((200, 300), score=0.3), FRAME)) == [-1]
+    assert ids(tracker.update(0.1, person((200, 300)), FRAME)) == [1]
+    assert ids(tracker.update(0.2, person((203, 300), score=0.15), FRAME)) == [1]
+    assert ids(tracker.update(0.3, person((900, 300), score=0.15), FRAME)) == [-1]
+    assert ids(tracker.update(0.4, person((206, 300), score=0.05), FRAME)) == [-1]
+
+
+@pytest.mark.parametrize("fps", RATES)
+def test_id_comes_after_confirmation_in_seconds(fps: float) -> None:
+    tracker = PoseTracker(TrackerOptions(confirm_s=0.4))
+    tracker.update(0.0, Poses.empty(), FRAME)
+    given = []
+    for step in range(1, int(fps) + 1):
+        given.append((step / fps, ids(tracker.update(step / fps, person((300, 300), score=0.7), FRAME))[0]))
+    first = next(time for time, own in given if own == 1)
+    assert first - 1 / fps == pytest.approx(0.4, abs=1 / fps + 1e-9)
+
+
+def test_a_false_detection_of_one_frame_uses_no_id() -> None:
+    tracker = PoseTracker()
+    tracker.update(0.0, person((200, 300)), FRAME)
+    assert ids(tracker.update(0.1, person((200, 300), (900, 300), score=0.7), FRAME)) == [1, -1]
+    for step in range(2, 6):
+        tracker.update(step / 10, person((200, 300)), FRAME)
+    assert ids(tracker.update(0.6, person((200, 300), (600, 300)), FRAME)) == [1, 2]
+
+
+@pytest.mark.parametrize("fps", RATES)
+@pytest.mark.parametrize(("away_s", "same"), [(1.8, True), (3.5, False)])
+def test_memory_counts_seconds(fps: float, away_s: float, same: bool) -> None:
+    tracker = PoseTracker(TrackerOptions(memory_s=2.5))
+    steps = int(1.0 * fps)
+    for step in range(steps):
+        tracker.update(step / fps, person((300, 300)), FRAME)
+    for step in range(steps, steps + int(away_s * fps)):
+        tracker.update(step / fps, Poses.empty(), FRAME)
+    back = (steps + int(away_s * fps)) / fps
+    assert (ids(tracker.update(back, person((310, 300)), FRAME)) == [1]) is same
+    assert len(tracker._ids) == 1
+
+
+def test_a_person_far_from_where_motion_leads_is_somebody_else() -> None:
+    tracker = PoseTracker()
+    for step in range(30):
+        tracker.update(step / 30, person((200, 300)), FRAME)
+    assert ids(tracker.update(1.5, person((1100, 300)), FRAME)) == [2]
+
+
+@pytest.mark.parametrize("fps", RATES)
+def test_fast_runner_is_followed(fps: float) -> None:
+    """Two and a half body heights per second: at 5 fps the boxes of following frames do not touch."""
+    tracker = PoseTracker()
+    seen = set()
+    for step in range(int(2 * fps)):
+        seen.update(ids(tracker.update(step / fps, person((100 + 500 * step / fps, 300)), FRAME)))
+    assert seen == {1}
+
+
+@pytest.mark.parametrize("fps", RATES)
+def test_crossing_people_with_one_hidden(fps: float) -> None:
+    tracker = PoseTracker()
+    last: list[int] = []
+    for step in range(int(4 * fps) + 1):
+        left, right = 200 + 180 * step / fps, 920 - 180 * step / fps
+        people = person((left, 300), (right, 310))
+        if abs(left - right) < 50:
+            people = people.select([1])
+        last = ids(tracker.update(step / fps, people, FRAME))
+        if len(people) == 2:
+            assert last == [1, 2], step
+    assert last == [1, 2]
+
+
+def test_second_detection_of_the_same_person_gets_no_id() -> None:
+    tracker = PoseTracker()
+    tracker.update(0.0, person((300, 300)), FRAME)
+    for step in range(1, 10):
+        doubled = person((300, 300), (301, 301))
+        assert sorted(ids(tracker.update(step / 10, doubled, FRAME))) == [-1, 1]
+
+
+def test_leaving_over_the_edge_and_coming_back_there() -> None:
+    tracker = PoseTracker()
+    for step in range(30):
+        x = 1100 + 150 * step / 30
+        poses = person((x, 300))
+        clipped = np.clip(poses.boxes_xyxy, 0, [1280, 720, 1280, 720]).astype(np.float32)
+        assert ids(tracker.update(step / 30, replace(poses, boxes_xyxy=clipped), FRAME)) == [1]
+    assert ids(tracker.update(2.5, replace(person((1240, 300)), boxes_xyxy=clipped), FRAME)) == [1]
+
+
+def test_same_and_earlier_timestamps_do_no_harm() -> None:
+    tracker = PoseTracker()
+    for time_s in (0.0, 0.1, 0.1, 0.05, 0.2):
+        assert ids(tracker.update(time_s, person((300, 300), (700, 300)), FRAME)) == [1, 2]
+
+
+def test_same_calls_give_the_same_ids_and_memory_stays_bounded() -> None:
+    rng = np.random.default_rng(0)
+    frames = [person(*[tuple(c) for c in rng.uniform(100, 1000, (rng.integers(0, 6), 2))]) for _ in range(300)]
+    first, second = PoseTracker(), PoseTracker()
+    for step, poses in enumerate(frames):
+        assert ids(first.update(step / 10, poses, FRAME)) == ids(second.update(step / 10, poses, FRAME))
+        assert len(first._ids) == len(first._motion) <= 26 * 6
+
+
+def test_negative_times_are_refused() -> None:
+    with pytest.raises(OptionError, match="negative"):
+        TrackerOptions(memory_s=-1)
+
+
+def test_prediction_does_not_depend_on_the_number_of_steps() -> None:
+    box = np.array([[100, 100, 180, 300]], np.float32)
+    one, many = BoxMotion(), BoxMotion()
+    for bank in (one, many):
+        bank.add(box)
+        bank.predict(0.1)
+        bank.update(np.array([0]), box + 10, np.ones(1))
+    one.predict(1.0)
+    for _ in range(50):
+        many.predict(0.02)
+    np.testing.assert_allclose(one.position, many.position, rtol=1e-9)
+    np.testing.assert_allclose(one._position_var, many._position_var, rtol=1e-9)
+    assert one.position[0, 0] > 150
+
+
+def test_assign_prefers_the_greatest_sum_and_never_makes_forbidden_pairs() -> None:
+    likeness = np.array([[0.9, 0.8], [0.8, 0.1]])
+    rows, columns = assign(likeness, np.ones((2, 2), bool))
+    assert list(zip(rows, columns, strict=True)) == [(0, 1), (1, 0)]
+    rows, columns = assign(likeness, np.array([[True, False], [False, False]]))
+    assert list(zip(rows, columns, strict=True)) == [(0, 0)]
+    assert len(assign(np.zeros((0, 3)), np.zeros((0, 3), bool))[0]) == 0
+
+
+def test_iou() -> None:
+    boxes = np.array([[0, 0, 2, 2], [1, 0, 3, 2], [5, 5, 6, 6]])
+    np.testing.assert_allclose(iou(boxes, boxes)[0], [1, 1 / 3, 0])
+
+
+def test_one_false_detection_does_not_take_the_id_of_a_lost_person() -> None:
+    tracker = PoseTracker()
+    for step in range(30):
+        tracker.update(step / 30, person((300, 300)), FRAME)
+    for step in range(30, 80):
+        false = person((420, 330), height=180, score=0.6) if step == 55 else Poses.empty()
+        assert 1 not in ids(tracker.update(step / 30, false, FRAME))
+    found = [ids(tracker.update(step / 30, person((310, 300), score=0.8), FRAME))[0] for step in range(80, 90)]
+    assert found == [1] * 10
+
+
+def test_a_lost_person_found_some_way_off_gets_the_id_back_on_confirmation() -> None:
+    tracker = PoseTracker()
+    for step in range(30):
+        tracker.update(step / 30, person((300, 300)), FRAME)
+    for step in range(30, 75):
+        tracker.update(step / 30, Poses.empty(), FRAME)
+    found = [ids(tracker.update(step / 30, person((450, 300), score=0.7), FRAME))[0] for step in range(75, 90)]
+    assert found[0] == -1
+    assert found[-1] == 1
+    assert set(found) == {-1, 1}
