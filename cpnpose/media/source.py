@@ -1,0 +1,78 @@
+"""Opening files and addresses with FFmpeg, and saying plainly why one cannot be opened."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.codec.hwaccel import HWAccel
+from av.container.input import InputContainer
+from av.stream import Discard, Disposition
+from av.video.stream import VideoStream
+
+from cpnpose.errors import InputError
+
+_TIMEOUT_S = 20.0
+_LIVE = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "tcp", "srt", "rist", "mms", "mmsh")
+
+
+def is_address(source: str | Path) -> bool:
+    """Whether the source is an address (``scheme://...``) rather than a path."""
+    return isinstance(source, str) and "://" in source
+
+
+def is_live(source: str | Path) -> bool:
+    """Whether the source is an address of a stream that cannot be read a second time from its beginning."""
+    return is_address(source) and str(source).split("://", 1)[0].lower() in _LIVE
+
+
+def open_input(source: str | Path, hwaccel: str | None = None) -> InputContainer:
+    """Open a file or address for reading. Raises :class:`InputError`, and whatever PyAV raises for a bad hwaccel."""
+    name, options, timeout = str(source), {}, None
+    if is_address(source):
+        timeout = (_TIMEOUT_S, _TIMEOUT_S)
+        if name.lower().startswith("rtsp"):
+            options["rtsp_transport"] = "tcp"
+    else:
+        path = Path(source)
+        if not path.exists():
+            raise InputError(f"{source}: no such file. Check the path.")
+        if path.is_dir():
+            raise InputError(f"{source}: is a folder, not a video. Name the files in it.")
+        if not os.access(path, os.R_OK):
+            raise InputError(f"{source}: may not be read. Check its permissions.")
+        if path.is_file() and path.stat().st_size == 0:
+            raise InputError(f"{source}: is empty (0 bytes). Check that it was copied whole.")
+        name = f"file:{path}"
+    device = None if hwaccel is None else HWAccel(hwaccel, allow_software_fallback=True)
+    try:
+        return av.open(name, options=options, timeout=timeout, hwaccel=device, metadata_errors="replace")
+    except av.error.FFmpegError as error:
+        remedy = (
+            "Check the address and that it is reachable." if is_address(source) else "Check that the file is whole."
+        )
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"{source}: is no video that FFmpeg can read ({reason}). {remedy}") from error
+
+
+def pick_video(container: InputContainer, source: str | Path) -> VideoStream:
+    """The container's video stream (the first of the largest, cover pictures aside); other streams are switched off.
+    Raises :class:`InputError` where there is none."""
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
+        raise InputError(f"{source}: holds no video. Give a file with pictures in it.")
+    usable = [s for s in streams if s.codec_context is not None]
+    if not usable:
+        raise InputError(f"{source}: its video format is not known to this FFmpeg. Convert it to H.264 first.")
+    best = max(usable, key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height))
+    for stream in container.streams:
+        if stream.index != best.index:
+            stream.discard = Discard.all
+    return best
+
+
+def origin_of(container: InputContainer) -> Fraction:
+    """Seconds at which the container's own clock starts; 0 where it does not say or starts below 0."""
+    return max(Fraction(0), Fraction(container.start_time or 0, av.time_base))
