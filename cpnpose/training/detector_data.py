@@ -1,0 +1,128 @@
+"""Images with the boxes of people, for training and evaluating detectors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from cpnpose.errors import InputError, TrainingError
+from cpnpose.pose.types import FloatArray, ImageArray
+
+_PERSON = 1
+
+
+@dataclass(frozen=True)
+class BoxSample:
+    """One image and its people."""
+
+    path: Path
+    image_id: int
+    boxes_xyxy: FloatArray
+    """(n, 4) float32, pixels of the image."""
+    ignore_xyxy: FloatArray
+    """(m, 4) float32: crowds. Nothing is said about what lies in them."""
+    complete: bool
+    """Whether every person of the image has a box."""
+
+
+def read_samples(annotations: Path, images: Path, *, complete: bool = True) -> list[BoxSample]:
+    """The images of a COCO file with the boxes of category person; those marked ``iscrowd`` become ignored regions.
+
+    Args:
+        annotations: JSON with ``images`` and ``annotations`` (``bbox`` as x, y, width, height).
+        images: folder that the ``file_name`` entries are relative to.
+        complete: False where people of these images may have no box.
+
+    Raises:
+        InputError: the file cannot be read or is not of that form.
+        TrainingError: it holds no person.
+    """
+    data = read_coco(annotations)
+    people: dict[int, list[list[float]]] = {}
+    crowds: dict[int, list[list[float]]] = {}
+    try:
+        for entry in data["annotations"]:
+            if entry.get("category_id", _PERSON) == _PERSON:
+                x, y, width, height = (float(value) for value in entry["bbox"])
+                if width >= 1 and height >= 1:
+                    group = crowds if entry.get("iscrowd", 0) else people
+                    group.setdefault(int(entry["image_id"]), []).append([x, y, x + width, y + height])
+        samples = [
+            BoxSample(
+                path=images / entry["file_name"],
+                image_id=int(entry["id"]),
+                boxes_xyxy=_boxes(people.get(int(entry["id"]), [])),
+                ignore_xyxy=_boxes(crowds.get(int(entry["id"]), [])),
+                complete=complete,
+            )
+            for entry in data["images"]
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{annotations}: not a COCO annotation file ({type(error).__name__}: {error})") from error
+    if not people:
+        raise TrainingError(f"{annotations}: holds no box of a person (category {_PERSON}); check the file")
+    return samples
+
+
+def read_coco(path: Path) -> dict[str, Any]:
+    """A COCO annotation file as it is.
+
+    Raises:
+        InputError: the file cannot be read or lacks the lists of images and annotations.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as JSON ({error}); check the path") from error
+    if not isinstance(data, dict) or not {"images", "annotations"} <= set(data):
+        raise InputError(f"{path}: not a COCO annotation file: it needs 'images' and 'annotations'")
+    return data
+
+
+def read_pixels(path: Path) -> ImageArray:
+    """An image file as uint8 RGB (H, W, 3).
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    try:
+        raw = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check --data") from error
+    image = cv2.imdecode(raw, cv2.IMREAD_COLOR) if len(raw) else None
+    if image is None:
+        raise InputError(f"{path}: not an image or damaged; remove it or fetch it anew")
+    return np.ascontiguousarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+class BoxDataset:
+    """Samples whose images are decoded once and stay in memory as uint8."""
+
+    def __init__(self, samples: Sequence[BoxSample]) -> None:
+        self.samples = list(samples)
+        self._pixels: dict[int, ImageArray] = {}
+        weights = np.array([2.0 if sample.complete else 1.0 for sample in self.samples])
+        self._share = weights / weights.sum()
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def pixels(self, index: int) -> ImageArray:
+        """The image of a sample, uint8 RGB (H, W, 3); not to be written to. Errors as :func:`read_pixels`."""
+        if index not in self._pixels:
+            self._pixels[index] = read_pixels(self.samples[index].path)
+        return self._pixels[index]
+
+    def draw(self, rng: np.random.Generator, count: int) -> list[int]:
+        """Indices of ``count`` samples at random; images with complete boxes come twice as often as others."""
+        return [int(index) for index in rng.choice(len(self.samples), size=count, p=self._share)]
+
+
+def _boxes(rows: list[list[float]]) -> FloatArray:
+    return np.asarray(rows, np.float32).reshape(-1, 4)

@@ -1,0 +1,62 @@
+"""The two losses of CPN.
+
+Source: Chen et al., CVPR 2018, sections 3.2.1 and 3.2.2 (online hard keypoint mining).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cpnpose.models.cpn import CPNMaps
+from cpnpose.pose.heatmaps import gaussian_targets, target_sigmas
+
+HARD_KEYPOINTS = 8
+
+
+class CPNLoss(NamedTuple):
+    """Scalars."""
+
+    total: Tensor
+    global_loss: Tensor
+    refine_loss: Tensor
+
+
+def cpn_loss(
+    maps: CPNMaps,
+    keypoints_xy: Tensor,
+    visibility: Tensor,
+    input_size: tuple[int, int],
+    *,
+    quantised: bool = False,
+    hard_keypoints: int = HARD_KEYPOINTS,
+) -> CPNLoss:
+    """L2 on GlobalNet's four maps and L2 with OHKM on RefineNet's.
+
+    A keypoint without a label (v = 0) counts in neither loss. A labelled but hidden one (v = 1) has an empty target in
+    GlobalNet's maps and its Gaussian in RefineNet's. Of RefineNet's per-keypoint losses only the ``hard_keypoints``
+    largest of each person count.
+
+    Args:
+        maps: what the network gave, (B, 17, h, w).
+        keypoints_xy: (B, 17, 2) crop pixels.
+        visibility: (B, 17) 0, 1 or 2.
+        input_size: (H, W) of the crops.
+        quantised: peaks on whole heatmap pixels, as published.
+    """
+    size = (maps.refined.shape[-2], maps.refined.shape[-1])
+    labelled, visible = visibility > 0, visibility > 1
+    weight = labelled.float()
+    sigmas = target_sigmas(input_size)
+    global_loss = maps.refined.new_zeros((), dtype=torch.float32)
+    for level, sigma in zip(maps.global_maps, sigmas, strict=True):
+        target = gaussian_targets(keypoints_xy, visible, sigma, size, quantised=quantised)
+        error = (level.float() - target).square().mean((-2, -1))
+        global_loss = global_loss + (error * weight).sum(1).mean() / weight.shape[1]
+    target = gaussian_targets(keypoints_xy, labelled, sigmas[-1], size, quantised=quantised)
+    error = (maps.refined.float() - target).square().mean((-2, -1)) * weight  # (B, 17)
+    hardest = error.topk(hard_keypoints, dim=1).values
+    refine_loss = hardest.sum(1).mean() / hard_keypoints
+    return CPNLoss(global_loss + refine_loss, global_loss, refine_loss)
