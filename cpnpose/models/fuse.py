@@ -21,8 +21,12 @@ from torch import Tensor, nn
 from cpnpose.models.backbone import ResNetFeatures
 from cpnpose.models.cpn import CPN, Bottleneck, PredictionHead
 from cpnpose.models.fuse_backbone import FusedMobileNetV2, FusedResNet
-from cpnpose.models.fuse_conv import fold, fold_layers, folded_matrix, from_matrix
+from cpnpose.models.fuse_conv import fold_layers, folded_matrix, from_matrix
 from cpnpose.models.fuse_upsample import sum_upsampled
+
+CPU_CHUNK = 8
+"""Crops that go through the network at once on the CPU: more would push the activations out of the cache, and into
+blocks so large that the allocator returns them to the system and asks for them anew, page by page."""
 
 
 class FusedCPN(nn.Module):
@@ -45,7 +49,7 @@ class FusedCPN(nn.Module):
             head = net.heads[3]
             assert isinstance(head, PredictionHead)
             matrix, bias = folded_matrix(head.reduce)
-            self.head = fold(head.predict, head.bn)
+            self.head = fold_layers(nn.Sequential(head.predict, head.bn))
         else:
             refine = model.refine_net
             self.cascade = nn.ModuleList(
@@ -57,14 +61,20 @@ class FusedCPN(nn.Module):
             matrix, bias = torch.cat([first, shortcut]), torch.cat([first_bias, shortcut_bias])
             *coarse, matrix = matrix.tensor_split(4, dim=1)
             self.coarse = nn.ModuleList(from_matrix(part, None) for part in coarse)
-            self.conv2, self.conv3 = fold(merge.conv2, merge.bn2, "relu"), fold(merge.conv3, merge.bn3, "relu")
+            self.conv2 = fold_layers(nn.Sequential(merge.conv2, merge.bn2, nn.ReLU()))
+            self.conv3 = fold_layers(nn.Sequential(merge.conv3, merge.bn3, nn.ReLU()))
             self.head = fold_layers(refine.predict)
         down, down_bias = folded_matrix(net.top_down[2])
         self.from_p3 = from_matrix(matrix @ down, matrix @ down_bias)
-        outputs = (len(matrix),) if fast else (merge.conv1.out_channels, merge.conv3.out_channels)
-        self.from_c2 = nn.ModuleList(map(from_matrix, matrix.split(outputs), bias.split(outputs)))
+        outputs = [len(matrix)] if fast else [len(first), len(shortcut)]
+        self.from_c2 = nn.ModuleList(map(from_matrix, torch.split(matrix, outputs), torch.split(bias, outputs)))
 
     def forward(self, crops: Tensor) -> Tensor:
+        if crops.device.type != "cpu" or len(crops) <= CPU_CHUNK:
+            return self._chunk(crops)
+        return torch.cat([self._chunk(part) for part in crops.tensor_split(-(-len(crops) // CPU_CHUNK))])
+
+    def _chunk(self, crops: Tensor) -> Tensor:
         c5, c4, c3, c2 = self.backbone(crops.contiguous(memory_format=torch.channels_last))
         p5 = self.laterals[0](c5)  # (N, width, H/32, W/32)
         p4 = sum_upsampled(self.laterals[1](c4), [self.top_down[0](p5)])

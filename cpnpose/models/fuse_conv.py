@@ -48,7 +48,7 @@ class FusedConv(nn.Conv2d):
         """
         if x.device.type == "cpu" and len(x) > 0 and not x.requires_grad and onednn_works(x.dtype):
             return self._onednn(x, add)
-        y = self._conv_forward(x, self.weight, self.bias)
+        y: Tensor = self._conv_forward(x, self.weight, self.bias)
         if add is not None:
             y = y.add_(add)
         if self.activation == "relu":
@@ -66,24 +66,25 @@ class FusedConv(nn.Conv2d):
             y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, self._packed, self.bias, *shape, name, numbers, "")
             return y
         add = add.contiguous(memory_format=torch.channels_last)
-        unary = None if name == "none" else name
+        relu = "relu" if self.activation == "relu" else None  # the only one that oneDNN takes after a sum
         y = torch.ops.mkldnn._convolution_pointwise_.binary(
-            add, x, self._packed, self.bias, *shape, "add", 1.0, unary, numbers, "" if unary else None
+            add, x, self._packed, self.bias, *shape, "add", 1.0, relu, [], None
         )
-        return y
+        return y.clamp_(0, 6) if self.activation == "relu6" else y
 
     def _apply(self, fn: Any, recurse: bool = True) -> FusedConv:
         self._packed = None  # the weights move or change their type
-        return super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_packed": None}  # type: ignore[misc]
+        return {**self.__dict__, "_packed": None}
 
 
 @lru_cache
 def onednn_works(dtype: torch.dtype) -> bool:
     """Whether the fused operators exist in this PyTorch and run in this type on this processor."""
-    if dtype not in (torch.float32, torch.bfloat16) or not torch.backends.mkldnn.is_available():
+    if dtype not in (torch.float32, torch.bfloat16) or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     conv = nn.Conv2d(16, 16, 1).to(dtype)
     probe = FusedConv(16, 16, activation="relu6").to(dtype)
@@ -91,7 +92,7 @@ def onednn_works(dtype: torch.dtype) -> bool:
     x = torch.ones(1, 16, 4, 4, dtype=dtype).contiguous(memory_format=torch.channels_last)
     try:
         with torch.inference_mode():
-            y = probe._onednn(x, x.clone(memory_format=torch.channels_last))
+            y = probe._onednn(x, x.clone())
             return torch.allclose(y.float(), (conv(x) + x).clamp(0, 6).float(), atol=0.05)
     except (RuntimeError, AttributeError, TypeError):
         return False
