@@ -1,0 +1,122 @@
+"""Smoothing that follows real timestamps: the One-Euro filter, per person and joint.
+
+Source: Casiez, Roussel, Vogel, "1 Euro Filter: A Simple Speed-based Low-pass Filter for Noisy Input in Interactive
+Systems" (CHI 2012), algorithm 1. A joint at rest is smoothed much, a fast joint hardly. Speeds are measured in sizes of
+the person (longer side of the box) per second, so the same settings fit every resolution and every distance.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from cpnpose.errors import OptionError
+from cpnpose.pipeline.track_motion import box_size
+from cpnpose.pose.types import IntArray, Poses
+
+Array = npt.NDArray[np.float64]
+
+SIZE_TAU_S = 0.5
+"""The person's size is averaged over about so many seconds, since boxes tremble too."""
+SHORTEST_STEP_S = 1e-3
+"""Two frames with the same timestamp count as so far apart."""
+
+
+@dataclass(frozen=True)
+class OneEuroOptions:
+    """How much is smoothed."""
+
+    min_cutoff_hz: float = 0.5
+    """Cutoff frequency for a joint at rest: lower is calmer."""
+    beta: float = 5.0
+    """Hertz by which the cutoff rises per size and second of speed: higher follows quicker."""
+    derivative_cutoff_hz: float = 1.0
+    """Cutoff frequency of the speed itself."""
+    max_gap_s: float = 0.5
+    """A person not seen for longer starts anew."""
+
+    def __post_init__(self) -> None:
+        for name in ("min_cutoff_hz", "derivative_cutoff_hz"):
+            if not getattr(self, name) > 0:
+                raise OptionError(f"{name} of the smoothing is {getattr(self, name)}; give a frequency above 0")
+        if self.beta < 0 or self.max_gap_s < 0:
+            raise OptionError("beta and max_gap_s of the smoothing cannot be negative; give numbers from 0 up")
+
+
+class OneEuroFilter:
+    """Smooths the keypoints of tracked people, frame by frame, without look-ahead."""
+
+    def __init__(self, options: OneEuroOptions | None = None) -> None:
+        self.options = options or OneEuroOptions()
+        self._ids: IntArray = np.zeros(0, np.int64)
+        self._last_s: Array = np.zeros(0)
+        self._size: Array = np.zeros(0)
+        self._smooth_xy: Array = np.zeros((0, 17, 2))
+        self._speed: Array = np.zeros((0, 17, 2))
+
+    def update(self, time_s: float, poses: Poses) -> Poses:
+        """Smooth the next frame.
+
+        Args:
+            time_s: the frame's time in seconds.
+            poses: N people with ``track_ids``; people without an id (-1, or no ids at all) pass as they are.
+
+        Returns:
+            The same people. ``raw_keypoints_xy`` (N, 17, 2) holds the keypoints as they were before the first change.
+        """
+        raw = poses.keypoints_xy if poses.raw_keypoints_xy is None else poses.raw_keypoints_xy
+        self._forget(time_s)
+        if poses.track_ids is None or not len(poses):
+            return replace(poses, raw_keypoints_xy=raw)
+        named = np.flatnonzero(poses.track_ids > 0)
+        self._admit(time_s, poses, named)
+        rows = np.searchsorted(self._ids, poses.track_ids[named])
+        size = box_size(poses.boxes_xyxy[named])
+        elapsed = np.maximum(time_s - self._last_s[rows], SHORTEST_STEP_S)
+        self._size[rows] += (1.0 - np.exp(-elapsed / SIZE_TAU_S)) * (size - self._size[rows])
+
+        step = elapsed[:, None, None]
+        measured = poses.keypoints_xy[named].astype(np.float64)
+        moved = (measured - self._smooth_xy[rows]) / (step * self._size[rows, None, None])
+        speed = self._speed[rows] + _share(self.options.derivative_cutoff_hz, step) * (moved - self._speed[rows])
+        pace = np.linalg.norm(speed, axis=-1, keepdims=True)
+        share = _share(self.options.min_cutoff_hz + self.options.beta * pace, step)
+        smooth = self._smooth_xy[rows] + share * (measured - self._smooth_xy[rows])
+        self._smooth_xy[rows], self._speed[rows], self._last_s[rows] = smooth, speed, time_s
+
+        keypoints = poses.keypoints_xy.copy()
+        keypoints[named] = smooth
+        return replace(poses, keypoints_xy=keypoints, raw_keypoints_xy=raw)
+
+    def _forget(self, time_s: float) -> None:
+        age = time_s - self._last_s
+        fresh = (age <= self.options.max_gap_s) & (age >= 0)
+        if not fresh.all():
+            self._select(np.flatnonzero(fresh))
+
+    def _select(self, rows: npt.NDArray[np.intp]) -> None:
+        for name in ("_ids", "_last_s", "_size", "_smooth_xy", "_speed"):
+            setattr(self, name, getattr(self, name)[rows])
+
+    def _admit(self, time_s: float, poses: Poses, named: npt.NDArray[np.intp]) -> None:
+        """Start people who are new here: at rest, where they are. Rows stay sorted by id."""
+        assert poses.track_ids is not None
+        new = named[~np.isin(poses.track_ids[named], self._ids)]
+        if not len(new):
+            return
+        points = poses.keypoints_xy[new].astype(np.float64)
+        self._ids = np.concatenate([self._ids, poses.track_ids[new]])
+        self._last_s = np.concatenate([self._last_s, np.full(len(new), time_s)])
+        self._size = np.concatenate([self._size, box_size(poses.boxes_xyxy[new])])
+        self._smooth_xy = np.concatenate([self._smooth_xy, points])
+        self._speed = np.concatenate([self._speed, np.zeros_like(points)])
+        self._select(np.argsort(self._ids, kind="stable"))
+
+
+def _share(cutoff_hz: float | Array, step_s: Array) -> Array:
+    """How much of a new value a low-pass filter of that cutoff takes (Casiez et al., equations 5 and 6)."""
+    share: Array = 1.0 / (1.0 + 1.0 / (2.0 * math.pi * cutoff_hz * step_s))
+    return share

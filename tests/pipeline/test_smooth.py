@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cpnpose.errors import OptionError
+from cpnpose.pipeline.smooth import OneEuroFilter, OneEuroOptions
+from cpnpose.pose.types import Poses
+
+RATES = [10.0, 30.0, 60.0]
+
+
+def people(keypoints: np.ndarray, height: float, ids: list[int] | None = None) -> Poses:
+    keypoints = np.asarray(keypoints, np.float32).reshape(-1, 17, 2)
+    count = len(keypoints)
+    return Poses(
+        keypoints_xy=keypoints,
+        keypoint_scores=np.ones((count, 17), np.float32),
+        scores=np.ones(count, np.float32),
+        boxes_xyxy=np.tile(np.array([0, 0, 0.4 * height, height], np.float32), (count, 1)),
+        box_scores=np.ones(count, np.float32),
+        track_ids=np.array(ids or range(1, count + 1), np.int64),
+    )
+
+
+def smooth(path: np.ndarray, fps: float, height: float) -> np.ndarray:
+    """(T, 17, 2) through the filter with default settings."""
+    smoother = OneEuroFilter()
+    return np.array(
+        [smoother.update(i / fps, people(points, height)).keypoints_xy[0] for i, points in enumerate(path)], np.float64
+    )
+
+
+@pytest.mark.parametrize("fps", RATES)
+@pytest.mark.parametrize("noise", [0.01, 0.02])
+@pytest.mark.parametrize("height", [80.0, 900.0])
+def test_jitter_of_a_standing_person_is_at_least_halved(fps: float, noise: float, height: float) -> None:
+    rng = np.random.default_rng(0)
+    pose = rng.uniform(0, height, (17, 2))
+    path = pose + rng.normal(0, noise * height, (int(10 * fps), 17, 2))
+    result = smooth(path, fps, height)
+    settled = slice(int(fps), None)
+    assert np.diff(result[settled], axis=0).std() < 0.5 * np.diff(path[settled], axis=0).std()
+    assert (result[settled] - pose).std() < 0.62 * (path[settled] - pose).std()
+    np.testing.assert_allclose(result[settled].mean(axis=0), pose, atol=noise * height)
+
+
+@pytest.mark.parametrize("fps", RATES)
+@pytest.mark.parametrize("length", [0.1, 0.3, 1.0])
+@pytest.mark.parametrize("height", [80.0, 900.0])
+def test_lag_on_a_step_is_under_two_frames(fps: float, length: float, height: float) -> None:
+    """The lag is the sum of what is still missing in each frame after the step, in frames; 0 for no smoothing."""
+    start = int(2 * fps)
+    path = np.zeros((int(5 * fps), 17, 2))
+    path[start:] = length * height
+    missing = 1 - smooth(path, fps, height)[start:] / (length * height)
+    assert 0 <= missing.sum(axis=0).max() < 2
+    assert missing[1].max() < 0.5
+
+
+@pytest.mark.parametrize("fps", RATES)
+def test_lag_of_a_walking_wrist_is_under_a_frame(fps: float) -> None:
+    seconds = np.arange(int(4 * fps)) / fps
+    path = np.zeros((len(seconds), 17, 2))
+    path[..., 0] = (1.2 * 300 * seconds)[:, None]
+    behind = (path - smooth(path, fps, 300))[int(2 * fps) :, :, 0] / (1.2 * 300 / fps)
+    assert behind.max() < 1
+
+
+def test_real_timestamps_count_not_frames() -> None:
+    """A held position sampled at uneven times: the filter must follow the formula with each step's own length."""
+    times = np.array([0.0, 0.01, 0.11, 0.4, 0.41])
+    values = np.array([0.0, 1.0, 0.5, 2.0, 0.0])
+    options = OneEuroOptions(min_cutoff_hz=1.0, beta=2.0, derivative_cutoff_hz=1.5)
+    smoother = OneEuroFilter(options)
+    height = 100.0
+    expected, speed, previous = 0.0, 0.0, 0.0
+    for time_s, value in zip(times, values, strict=True):
+        points = np.zeros((17, 2))
+        points[:, 0] = value
+        got = smoother.update(float(time_s), people(points, height)).keypoints_xy[0, 3, 0]
+        if time_s > 0:
+            step = time_s - previous
+            tau = 1 / (2 * np.pi * 1.5)
+            speed += ((value - expected) / step / height - speed) / (1 + tau / step)
+            tau = 1 / (2 * np.pi * (1.0 + 2.0 * abs(speed)))
+            expected += (value - expected) / (1 + tau / step)
+        previous = time_s
+        assert got == pytest.approx(expected, abs=1e-5)
+
+
+def test_raw_values_are_kept_and_older_raw_values_win() -> None:
+    smoother = OneEuroFilter()
+    first, second = np.zeros((17, 2)), np.full((17, 2), 5.0)
+    smoother.update(0.0, people(first, 100))
+    poses = people(second, 100)
+    result = smoother.update(0.1, poses)
+    assert result.raw_keypoints_xy is not None
+    np.testing.assert_array_equal(result.raw_keypoints_xy, poses.keypoints_xy)
+    assert (result.keypoints_xy < 5).all()
+    older = np.full((1, 17, 2), 9.0, np.float32)
+    again = OneEuroFilter().update(0.0, replace(poses, raw_keypoints_xy=older))
+    assert again.raw_keypoints_xy is older
+
+
+def test_people_are_smoothed_by_id_in_any_order() -> None:
+    together, alone = OneEuroFilter(), OneEuroFilter()
+    rng = np.random.default_rng(1)
+    for step in range(20):
+        points = rng.uniform(0, 300, (3, 17, 2)) / 50
+        order = rng.permutation(3)
+        result = together.update(step / 30, people(points[order], 200, [int(i) + 7 for i in order]))
+        single = alone.update(step / 30, people(points[1], 200, [8]))
+        np.testing.assert_allclose(result.keypoints_xy[list(order).index(1)], single.keypoints_xy[0], atol=1e-5)
+
+
+def test_people_without_id_pass_and_state_ends_with_a_gap() -> None:
+    smoother = OneEuroFilter()
+    zero, far = np.zeros((17, 2)), np.full((17, 2), 50.0)
+    smoother.update(0.0, people(zero, 100, [3]))
+    passed = smoother.update(0.1, people(far, 100, [-1]))
+    np.testing.assert_array_equal(passed.keypoints_xy, far[None])
+    later = smoother.update(0.7, people(far, 100, [3]))
+    np.testing.assert_array_equal(later.keypoints_xy, far[None])
+    smoother.update(5.0, Poses.empty())
+    assert len(smoother._ids) == 0
+    untracked = replace(people(far, 100), track_ids=None)
+    np.testing.assert_array_equal(smoother.update(6.0, untracked).keypoints_xy, far[None])
+
+
+def test_options_out_of_range_are_refused() -> None:
+    with pytest.raises(OptionError, match="min_cutoff_hz"):
+        OneEuroOptions(min_cutoff_hz=0)
+    with pytest.raises(OptionError, match="beta"):
+        OneEuroOptions(beta=-1)
