@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 from av.audio.resampler import AudioResampler
@@ -25,14 +26,14 @@ class _Copied:
         self._stream = output.add_stream_from_template(source)
         self._stream.metadata.update(source.metadata)
 
-    def convert(self, packet: Packet, origin: Fraction) -> list[Packet]:
+    def convert(self, packet: Packet[Any], origin: Fraction) -> list[Packet[Any]]:
         shift = round(origin / packet.time_base)
         packet.pts = None if packet.pts is None else packet.pts - shift
         packet.dts = None if packet.dts is None else packet.dts - shift
         packet.stream = self._stream
         return [packet]
 
-    def flush(self) -> list[Packet]:
+    def flush(self) -> list[Packet[Any]]:
         return []
 
 
@@ -42,15 +43,17 @@ class _Transcoded:
     def __init__(self, source: AudioStream, output: OutputContainer, encoder: str) -> None:
         rate = 48000 if encoder == "libopus" or source.rate > 48000 else source.rate
         layout = source.layout.name if source.channels <= 2 or encoder == "aac" else "stereo"
-        self._stream = output.add_stream(encoder, rate=rate, layout=layout)
+        stream = output.add_stream(encoder, rate=rate, layout=layout)
+        assert isinstance(stream, AudioStream)
+        self._stream = stream
         self._stream.bit_rate = 96000 * max(1, min(source.channels, 6))
         self._stream.metadata.update(source.metadata)
         context = self._stream.codec_context
         self._resampler = AudioResampler(format=context.format, layout=layout, rate=rate)
         self._source = source
 
-    def convert(self, packet: Packet, origin: Fraction) -> list[Packet]:
-        encoded: list[Packet] = []
+    def convert(self, packet: Packet[Any], origin: Fraction) -> list[Packet[Any]]:
+        encoded: list[Packet[Any]] = []
         for decoded in self._source.decode(packet):
             if decoded.pts is not None and decoded.time_base is not None:
                 decoded.pts -= round(origin / decoded.time_base)
@@ -58,8 +61,8 @@ class _Transcoded:
                 encoded += self._stream.encode(frame)
         return encoded
 
-    def flush(self) -> list[Packet]:
-        encoded: list[Packet] = []
+    def flush(self) -> list[Packet[Any]]:
+        encoded: list[Packet[Any]] = []
         for frame in self._resampler.resample(None):
             encoded += self._stream.encode(frame)
         return encoded + self._stream.encode(None)
@@ -87,7 +90,7 @@ class AudioCarrier:
         for stream in self._container.streams.audio:
             self._add(stream, path)
         self._packets = self._read(start)
-        self._held: tuple[Fraction, Packet] | None = None
+        self._held: tuple[Fraction, Packet[Any]] | None = None
 
     def __bool__(self) -> bool:
         return bool(self._carried)
@@ -106,7 +109,7 @@ class AudioCarrier:
         self._carried[stream.index] = _Transcoded(stream, self._output, encoder)
         self.notes.append(f"audio track {number} was converted from {name} to {encoder}: {path.suffix} cannot hold it")
 
-    def _read(self, start: float) -> Iterator[tuple[Fraction, Packet]]:
+    def _read(self, start: float) -> Iterator[tuple[Fraction, Packet[Any]]]:
         """(seconds on the source's clock, packet) of the part that is kept, in the order of the file."""
         if self._container is None or not self._carried:
             return

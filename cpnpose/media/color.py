@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
+from av.sidedata.sidedata import Type as SideDataType
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
@@ -19,8 +22,10 @@ _MATRICES |= {7: Colorspace.SMPTE240M, 9: Colorspace.BT2020, 10: Colorspace.BT20
 _TRANSFERS = {16: "pq", 18: "hlg"}
 _PRIMARIES = {9: BT2020_TO_BT709, 11: P3_TO_BT709, 12: P3_TO_BT709}
 _UNKNOWN_TRANSFERS = {0, 2, 3}
-_ACCURATE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-_SMOOTH = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+_PLAIN = Interpolation.BILINEAR
+"""Swscale's fast path: 12 times faster than with ACCURATE_RND and FULL_CHR_H_INT (0.6 and 7.3 ms for 1920x1080 on one
+core), one grey level of 255 darker. FULL_CHR_H_INT must not be used for rgb48: its green and blue come out wrong."""
+_RESIZED = Interpolation.BICUBIC | Interpolation.ACCURATE_RND
 
 
 def display_matrix(frame: VideoFrame) -> tuple[int, int, int, int]:
@@ -28,13 +33,15 @@ def display_matrix(frame: VideoFrame) -> tuple[int, int, int, int]:
 
     Angles that are no multiple of 90 degrees go to the nearest one; (1, 0, 0, 1) where the frame carries none.
     """
-    for side_data in iter(frame.side_data):
-        if side_data.type.name == "DISPLAYMATRIX":
-            a, b, _, c, d = np.frombuffer(bytes(side_data), dtype=np.int32)[:5].tolist()
-            if abs(a) + abs(d) >= abs(b) + abs(c):
-                return (-1 if a < 0 else 1, 0, 0, -1 if d < 0 else 1)
-            return (0, -1 if b < 0 else 1, -1 if c < 0 else 1, 0)
-    return (1, 0, 0, 1)
+    found: Any = frame.side_data  # PyAV's stubs and its code disagree about the type.
+    try:
+        side_data = found[SideDataType.DISPLAYMATRIX]
+    except KeyError:
+        return (1, 0, 0, 1)
+    a, b, _, c, d = np.frombuffer(bytes(side_data), dtype=np.int32)[:5].tolist()
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return (-1 if a < 0 else 1, 0, 0, -1 if d < 0 else 1)
+    return (0, -1 if b < 0 else 1, -1 if c < 0 else 1, 0)
 
 
 def rotation_of(matrix: tuple[int, int, int, int]) -> int:
@@ -99,16 +106,16 @@ class FrameConverter:
     def __call__(self, frame: VideoFrame) -> ImageArray:
         """(height, width, 3) uint8 RGB, BT.709, full range, upright, square pixels."""
         if self._tone_mapper is not None:
-            image = self._tone_mapper(self._array(frame, "rgb48le").view(np.uint16))
+            image = self._tone_mapper(self._array(frame, "rgb48le"))
         elif has_alpha(frame.format):
             rgba = self._array(frame, "rgba")
             weight = rgba[..., 3:].astype(np.uint16)
             image = ((rgba[..., :3] * weight + 127) // 255).astype(np.uint8)
         else:
-            image = self._array(frame, "rgb24")
+            image = np.asarray(self._array(frame, "rgb24"), dtype=np.uint8)
         return np.ascontiguousarray(turn(image, self.matrix))
 
-    def _array(self, frame: VideoFrame, pixel_format: str) -> ImageArray:
+    def _array(self, frame: VideoFrame, pixel_format: str) -> npt.NDArray[Any]:
         resized = (frame.width, frame.height) != (self._stored_width, self._stored_height)
         yuv = not frame.format.is_rgb and "pal8" not in frame.format.name
         converted = self._reformatter.reformat(
@@ -119,7 +126,7 @@ class FrameConverter:
             src_colorspace=self._colorspace if yuv else None,
             src_color_range=self._range if yuv else ColorRange.JPEG,
             dst_color_range=ColorRange.JPEG,
-            interpolation=_SMOOTH if resized else _ACCURATE,
+            interpolation=_RESIZED if resized else _PLAIN,
             threads=self._threads,
         )
         return converted.to_ndarray()

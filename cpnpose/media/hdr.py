@@ -80,11 +80,10 @@ class ToneMapper:
 
     def __call__(self, rgb: npt.NDArray[np.uint16]) -> ImageArray:
         """(H, W, 3) uint16 RGB, full range, in the source's transfer and primaries -> (H, W, 3) uint8 BT.709 RGB."""
-        light = self._linear[rgb >> 4]
-        light = cv2.transform(light, self._matrix)
+        light = np.asarray(cv2.transform(self._linear[rgb >> 4], self._matrix), dtype=np.float32)
         np.maximum(light, 0, out=light)
         cv2.sqrt(light, light)
         cv2.sqrt(light, light)
         np.minimum(light, 1, out=light)
-        light *= np.float32(_LEVELS - 1)
-        return self._display[np.rint(light).astype(np.uint16)]
+        np.multiply(light, np.float32(_LEVELS - 1), out=light)
+        return self._display[np.rint(light, out=light).astype(np.uint16)]

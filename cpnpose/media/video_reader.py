@@ -93,9 +93,8 @@ class VideoReader:
         self._frames = self._decode()
         self._pending = next(self._frames, None)
         if self._pending is None:
-            self._refuse_empty()
-        first = self._pending[1]
-        self._convert = FrameConverter(first, stream.sample_aspect_ratio, self._threads)
+            raise self._nothing_to_read()
+        self._convert = FrameConverter(self._pending[1], stream.sample_aspect_ratio, self._threads)
         duration = stream.duration * self.time_base if stream.duration else None
         if duration is None and self._container.duration:
             duration = Fraction(self._container.duration, av.time_base)
@@ -139,10 +138,10 @@ class VideoReader:
         software[0].close()
         self._frames, self._pending, self.hwaccel = frames, pending, hwaccel
 
-    def _refuse_empty(self) -> None:
+    def _nothing_to_read(self) -> InputError:
         if self._start > 0:
-            raise InputError(f"{self._source}: no frame from {self._start:g} s on. Give an earlier start.")
-        raise InputError(f"{self._source}: holds no frame that can be decoded. Check that the file is whole.")
+            return InputError(f"{self._source}: no frame from {self._start:g} s on. Give an earlier start.")
+        return InputError(f"{self._source}: holds no frame that can be decoded. Check that the file is whole.")
 
     def _ticks(self, seconds: float) -> int:
         return math.ceil((Fraction(seconds) + self._origin) / self.time_base - Fraction(1, 1000))
@@ -198,8 +197,6 @@ class VideoReader:
                     return
 
     def __iter__(self) -> Iterator[Frame]:
-        if self._pending is None:
-            return
         index = self._first_index
         pending, self._pending = self._pending, None
         while pending is not None:

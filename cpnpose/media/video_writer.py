@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import av
 import cv2
@@ -101,7 +101,8 @@ class VideoWriter:
         rate = fps.limit_denominator(1001)
         if not 0 < rate <= 1000:
             rate = Fraction(25)
-        stream: VideoStream = self._container.add_stream(codec.encoder, rate=rate, options=dict(codec.options))
+        stream = self._container.add_stream(codec.encoder, rate=rate, options=dict(codec.options))
+        assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, codec.pixel_format
         base = _writable_time_base(self.path, time_base, rate)
         stream.time_base = base
@@ -166,14 +167,14 @@ class VideoWriter:
             src_color_range=ColorRange.JPEG,
             dst_colorspace=Colorspace.ITU709 if self._codec.needs_even_size else None,
             dst_color_range=ColorRange.MPEG if self._codec.needs_even_size else None,
-            interpolation=Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP,
+            interpolation=Interpolation.BILINEAR,
             threads=self._threads,
         )
         converted.pts, converted.time_base = pts, self._time_base
         converted.color_primaries, converted.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
         return converted
 
-    def _mux(self, packets: list[Packet], until: Fraction | None) -> None:
+    def _mux(self, packets: list[Packet[Any]], until: Fraction | None) -> None:
         assert self._container is not None
         if self._audio is not None:
             self._audio.advance(until)

@@ -1,0 +1,307 @@
+"""Every decoded frame once, at its own time, upright and in the right colours, whatever the file is like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from cpnpose.errors import InputError, OptionError
+from cpnpose.media.video import VideoReader
+from cpnpose.pose.types import Frame
+
+Make = Callable[..., Path]
+
+
+def read(path: Path, **options: object) -> list[Frame]:
+    with VideoReader(path, threads=1, **options) as reader:
+        return list(reader)
+
+
+def corners(height: int = 48, width: int = 80) -> np.ndarray:
+    """An image whose upper left, upper right and lower left quarters are red, green and blue; the rest is grey."""
+    image = np.full((height, width, 3), 128, np.uint8)
+    image[: height // 2, : width // 2] = (220, 30, 30)
+    image[: height // 2, width // 2 :] = (30, 200, 30)
+    image[height // 2 :, : width // 2] = (30, 30, 220)
+    return image
+
+
+def test_frames_come_once_with_index_and_time(tmp_path: Path, make_video: Make) -> None:
+    frames = read(make_video(tmp_path / "a.mp4", count=12, options={"bf": "2", "g": "5"}))
+    assert [f.index for f in frames] == list(range(12))
+    assert [f.time_s for f in frames] == pytest.approx([i / 25 for i in range(12)])
+    assert all(f.time_s == float(f.pts * f.time_base) for f in frames)
+    grey = [float(f.image.mean()) for f in frames]
+    assert grey == pytest.approx([20 + 7 * i for i in range(12)], abs=3)
+    assert frames[0].image.shape == (48, 64, 3)
+    assert frames[0].image.dtype == np.uint8
+
+
+def test_info(tmp_path: Path, make_video: Make) -> None:
+    path = make_video(tmp_path / "a.mp4", audio=("aac",))
+    with VideoReader(path) as reader:
+        info = reader.info
+    assert (info.height, info.width, info.fps, info.frame_count) == (48, 64, 25, 10)
+    assert (info.rotation, info.has_audio, info.source) == (0, True, str(path))
+    assert info.duration_s == pytest.approx(0.4, abs=0.05)
+
+
+def test_variable_frame_rate_is_kept(tmp_path: Path, make_video: Make) -> None:
+    times = [0.0, 0.04, 0.08, 0.3, 0.31, 1.0, 1.5]
+    frames = read(make_video(tmp_path / "a.mp4", count=7, times=times))
+    assert [f.time_s for f in frames] == pytest.approx(times, abs=1e-4)
+
+
+@pytest.mark.parametrize("rotation", [90, 180, 270])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_rotated_and_mirrored_pictures_come_upright(
+    tmp_path: Path, make_video: Make, rotation: int, mirrored: bool
+) -> None:
+    upright = corners()
+    # FFmpeg's display matrix first turns clockwise, then mirrors: undo it in the opposite order.
+    stored = np.rot90(upright[:, ::-1] if mirrored else upright, rotation // 90)
+    path = make_video(
+        tmp_path / "a.mp4", images=[np.ascontiguousarray(stored)] * 2, rotation=rotation, mirrored=mirrored
+    )
+    with VideoReader(path) as reader:
+        image = next(iter(reader)).image
+        assert (reader.info.height, reader.info.width) == upright.shape[:2]
+        if not mirrored:
+            assert reader.info.rotation == rotation
+    assert image.flags.c_contiguous
+    for y, x in ((10, 10), (10, 70), (40, 10), (40, 70)):
+        assert np.abs(image[y, x].astype(int) - upright[y, x]).max() < 12
+
+
+def test_sample_aspect_ratio_makes_square_pixels(tmp_path: Path, make_video: Make) -> None:
+    wide = read(make_video(tmp_path / "a.mp4", images=[corners()], aspect=Fraction(2, 1)))[0].image
+    tall = read(make_video(tmp_path / "b.mp4", images=[corners()], aspect=Fraction(1, 2)))[0].image
+    assert wide.shape == (48, 160, 3)
+    assert tall.shape == (96, 80, 3)
+    assert np.abs(wide[10, 10].astype(int) - (220, 30, 30)).max() < 12
+
+
+@pytest.mark.parametrize(("matrix", "color_range"), [(1, 1), (1, 2), (5, 1), (5, 2), (9, 1)])
+def test_colour_matrix_and_range(tmp_path: Path, make_video: Make, matrix: int, color_range: int) -> None:
+    images = [corners()]
+    path = make_video(tmp_path / "a.mp4", images=images, matrix=matrix, color_range=color_range, pixel_format="yuv444p")
+    difference = read(path)[0].image.astype(int) - images[0]
+    assert np.abs(difference).max() <= 6
+    assert abs(difference.mean()) < 1.6
+
+
+def test_ten_bit_hevc(tmp_path: Path, make_video: Make) -> None:
+    path = make_video(tmp_path / "a.mp4", images=[corners()] * 3, codec="libx265", pixel_format="yuv420p10le")
+    frames = read(path)
+    assert len(frames) == 3
+    assert np.abs(frames[0].image[10, 10].astype(int) - (220, 30, 30)).max() < 8
+
+
+def pq_signal(nits: np.ndarray) -> np.ndarray:
+    """SMPTE ST 2084, the inverse EOTF."""
+    y = (nits / 10000.0) ** 0.1593017578125
+    return ((0.8359375 + 18.8515625 * y) / (1 + 18.6875 * y)) ** 78.84375
+
+
+def test_hdr_is_neither_washed_out_nor_clipped(tmp_path: Path, make_video: Make) -> None:
+    nits = np.repeat(np.array([0.005, 5.0, 50.0, 203.0, 600.0, 1500.0]), 16)
+    signal = np.round(pq_signal(nits) * 65535).astype(np.uint16)
+    image = np.broadcast_to(signal[None, :, None], (32, len(nits), 3)).copy()
+    path = make_video(
+        tmp_path / "a.mp4",
+        images=[image],
+        codec="libx265",
+        pixel_format="yuv420p10le",
+        matrix=9,
+        primaries=9,
+        transfer=16,
+    )
+    grey = read(path)[0].image[16, 8::16].astype(int)
+    assert np.ptp(grey, axis=1).max() <= 2
+    level = grey.mean(axis=1)
+    assert (np.diff(level) > 3).all()
+    assert level[0] < 5
+    assert 200 < level[3] < 240
+    assert level[2] == pytest.approx(255 * (0.8 * 50 / 203) ** (1 / 2.4), abs=4)
+    assert level[5] <= 255
+
+
+def hlg_signal(light: np.ndarray) -> np.ndarray:
+    """BT.2100 HLG of display light where 1 is 203 cd/m2, for a display of 1000 cd/m2 and gamma 1.2 per channel."""
+    scene = (light * 0.203) ** (1 / 1.2)
+    above = 0.17883277 * np.log(np.maximum(12 * scene - 0.28466892, 1e-9)) + 0.55991073
+    return np.where(scene <= 1 / 12, np.sqrt(3 * scene), above)
+
+
+def test_hlg_grey_and_colour(tmp_path: Path, make_video: Make) -> None:
+    light_709 = np.array([0.40, 0.15, 0.08])
+    bt709_to_bt2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
+    image = np.full((32, 64, 3), round(0.75 * 65535), np.uint16)
+    image[:, 32:] = np.round(hlg_signal(bt709_to_bt2020 @ light_709) * 65535)
+    tags = {"matrix": 9, "primaries": 9, "transfer": 18}
+    path = make_video(tmp_path / "a.mkv", images=[image], codec="libx265", pixel_format="yuv420p10le", **tags)
+    picture = read(path)[0].image.astype(int)
+    assert 200 < picture[16, 16].mean() < 240
+    assert np.ptp(picture[16, 16]) <= 2
+    assert picture[16, 48] == pytest.approx(255 * (0.8 * light_709) ** (1 / 2.4), abs=4)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixel_format"),
+    [("a.gif", "gif", "rgb8"), ("a.mkv", "ffv1", "gray"), ("a.mkv", "ffv1", "bgra"), ("a.avi", "mpeg4", "yuv420p")],
+)
+def test_other_containers_and_pixel_formats(
+    tmp_path: Path, make_video: Make, name: str, codec: str, pixel_format: str
+) -> None:
+    base = Fraction(1, 25) if name == "a.avi" else Fraction(1, 1000)
+    path = make_video(tmp_path / name, count=5, fps=25, codec=codec, pixel_format=pixel_format, time_base=base)
+    frames = read(path)
+    assert len(frames) == 5
+    assert [f.time_s - frames[0].time_s for f in frames] == pytest.approx([i / 25 for i in range(5)], abs=1e-3)
+    assert float(frames[4].image.mean()) == pytest.approx(48, abs=16)
+
+
+def test_transparent_pixels_are_black(tmp_path: Path) -> None:
+    import av
+
+    rgba = np.full((32, 32, 4), 200, np.uint8)
+    rgba[:, 16:, 3] = 0
+    rgba[:, :16, 3] = 255
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "bgra"
+        frame = av.VideoFrame.from_ndarray(rgba, format="rgba").reformat(format="bgra")
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    image = read(tmp_path / "a.mkv")[0].image
+    assert (image[:, 16:] == 0).all()
+    assert (image[:, :16] == 200).all()
+
+
+def test_odd_size(tmp_path: Path, make_video: Make) -> None:
+    frames = read(make_video(tmp_path / "a.mp4", size=(47, 61), pixel_format="yuv444p"))
+    assert frames[0].image.shape == (47, 61, 3)
+
+
+def test_start_end_every(tmp_path: Path, make_video: Make) -> None:
+    path = make_video(tmp_path / "a.mp4", count=30, options={"g": "8", "bf": "2"})
+    assert [f.index for f in read(path, start=0.4, end=0.8)] == list(range(10, 20))
+    frames = read(path, start=0.4, end=0.8, every=4)
+    assert [f.index for f in frames] == [10, 14, 18]
+    assert [f.time_s for f in frames] == pytest.approx([0.4, 0.56, 0.72])
+    assert [float(f.image.mean()) for f in frames] == pytest.approx([20 + 7 * i for i in (10, 14, 18)], abs=3)
+    assert [f.index for f in read(path, every=10)] == [0, 10, 20]
+    assert [f.index for f in read(path, end=0.1)] == [0, 1, 2]
+
+
+def test_start_counts_from_the_beginning_of_a_transport_stream(tmp_path: Path, make_video: Make) -> None:
+    path = make_video(tmp_path / "a.ts", count=30, time_base=Fraction(1, 90000), times=[3 + i / 25 for i in range(30)])
+    everything = read(path)
+    assert len(everything) == 30
+    assert everything[0].time_s == pytest.approx(3)
+    part = read(path, start=0.4)
+    assert [f.index for f in part] == list(range(10, 30))
+    assert part[0].pts == everything[10].pts
+
+
+def test_impossible_options() -> None:
+    with pytest.raises(OptionError):
+        VideoReader("a.mp4", every=0)
+    with pytest.raises(OptionError):
+        VideoReader("a.mp4", start=-1)
+    with pytest.raises(OptionError):
+        VideoReader("a.mp4", start=3, end=2)
+
+
+def test_one_frame(tmp_path: Path, make_video: Make) -> None:
+    assert len(read(make_video(tmp_path / "a.mp4", count=1))) == 1
+
+
+def test_a_name_with_a_colon_is_a_path(tmp_path: Path, make_video: Make) -> None:
+    made = make_video(tmp_path / "a.mp4", count=2)
+    assert len(read(made.rename(tmp_path / "12:30 käse.mp4"))) == 2
+
+
+def test_truncated_file_is_read_to_its_end(tmp_path: Path, make_video: Make) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (20, 48, 64, 3)).astype(np.uint8)
+    options = {"movflags": "+faststart"}
+    path = make_video(tmp_path / "a.mp4", images=list(noise), options={"g": "4"}, container_options=options)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 2 // 3])
+    frames = read(path)
+    assert 8 <= len(frames) < 20
+    assert [f.index for f in frames] == list(range(len(frames)))
+
+
+def test_damaged_packets_are_counted_and_skipped(tmp_path: Path, make_video: Make) -> None:
+    images = list(np.random.default_rng(0).integers(0, 255, (20, 48, 64, 3)).astype(np.uint8))
+    path = make_video(tmp_path / "a.mkv", images=images, codec="mjpeg", pixel_format="yuvj420p", color_range=2)
+    data = bytearray(path.read_bytes())
+    starts = [
+        i
+        for i in range(len(data) - 3)
+        if data[i : i + 4] == b"\xff\xd8\xff\xfe" or data[i : i + 4] == b"\xff\xd8\xff\xdb"
+    ]
+    assert len(starts) == 20
+    for i in (5, 11):
+        data[starts[i] : starts[i] + 600] = bytes(600)
+    path.write_bytes(data)
+    with VideoReader(path, threads=1) as reader:
+        frames = list(reader)
+        assert reader.damaged == 2
+    assert len(frames) == 18
+    missing = set(range(20)) - {round(f.time_s * 25) for f in frames}
+    assert missing == {5, 11}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("text.mp4", b"this is no video\n" * 50),
+        ("empty.mp4", b""),
+        ("text.avi", b"hello"),
+        ("noise.mkv", bytes(range(256)) * 9),
+    ],
+)
+def test_what_is_no_video_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=name):
+        VideoReader(tmp_path / name)
+
+
+def test_missing_file_folder_and_sound_only(tmp_path: Path, make_video: Make) -> None:
+    with pytest.raises(InputError, match=r"no such file. Check"):
+        VideoReader(tmp_path / "nothing.mp4")
+    with pytest.raises(InputError, match="is a folder"):
+        VideoReader(tmp_path)
+
+
+def test_zero_frames(tmp_path: Path, make_video: Make) -> None:
+    path = make_video(tmp_path / "a.avi", images=[], codec="mpeg4", time_base=Fraction(1, 25))
+    assert path.stat().st_size > 0
+    with pytest.raises(InputError, match=r"a\.avi"):
+        VideoReader(path)
+
+
+def test_start_behind_the_end_is_said(tmp_path: Path, make_video: Make) -> None:
+    with pytest.raises(InputError, match="earlier start"):
+        VideoReader(make_video(tmp_path / "a.mp4"), start=9)
+
+
+def test_hardware_that_is_not_there_falls_back(tmp_path: Path, make_video: Make) -> None:
+    path = make_video(tmp_path / "a.mp4")
+    with VideoReader(path, hwaccel="cuda") as reader:
+        assert len(list(reader)) == 10
+    with VideoReader(path, hwaccel="no-such-device") as reader:
+        assert reader.hwaccel is None
+        assert len(list(reader)) == 10
+
+
+def test_still_picture_as_video(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), corners()[..., ::-1])
+    assert np.array_equal(read(tmp_path / "a.png")[0].image, corners())
