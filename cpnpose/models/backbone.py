@@ -100,15 +100,14 @@ def settle_batch_norm(module: nn.Module, batches: list[Tensor]) -> None:
         module: network in which every BN layer is an identity up to weight and bias.
         batches: normalised inputs (N, 3, H, W) to measure on.
     """
-    layers = {m: [torch.zeros(0), torch.zeros(0), 0] for m in module.modules() if isinstance(m, nn.BatchNorm2d)}
+    layers = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+    means: dict[nn.Module, list[Tensor]] = {layer: [] for layer in layers}
+    squares: dict[nn.Module, list[Tensor]] = {layer: [] for layer in layers}
 
     def measure(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
         x = inputs[0].float()
-        entry = layers[layer]  # type: ignore[index]
-        mean, square = x.mean((0, 2, 3)), (x * x).mean((0, 2, 3))
-        entry[0] = mean if entry[2] == 0 else entry[0] + mean
-        entry[1] = square if entry[2] == 0 else entry[1] + square
-        entry[2] += 1
+        means[layer].append(x.mean((0, 2, 3)))
+        squares[layer].append((x * x).mean((0, 2, 3)))
 
     was_training = module.training
     module.eval()
@@ -117,9 +116,9 @@ def settle_batch_norm(module: nn.Module, batches: list[Tensor]) -> None:
         module(batch)
     for handle in handles:
         handle.remove()
-    for layer, (total, squares, count) in layers.items():
-        mean = total / count
-        variance = (squares / count - mean * mean).clamp_min(1e-4)
+    for layer in layers:
+        mean = torch.stack(means[layer]).mean(0)
+        variance = (torch.stack(squares[layer]).mean(0) - mean * mean).clamp_min(1e-4)
         layer.bias += layer.weight * mean
         layer.weight *= (variance + layer.eps).sqrt()
         layer.running_mean.copy_(mean)  # type: ignore[union-attr]
@@ -135,7 +134,9 @@ def load_imagenet_backbone(backbone: MobileNetV2Features, path: Path) -> None:
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            state = {k: torch.from_numpy(np.asarray(arrays[k])).float() for k in arrays.files if k.startswith("features.")}
+            state = {
+                k: torch.from_numpy(np.asarray(arrays[k])).float() for k in arrays.files if k.startswith("features.")
+            }
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path}: cannot be read as an .npz of backbone weights ({error})") from error
     wanted = backbone.state_dict()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from cpnpose.pose.geometry import crop_affines, crop_boxes
 from cpnpose.pose.types import Detections, FloatArray, ImageArray, PersonCrops, Preprocessing
@@ -26,14 +27,15 @@ def warp(image: ImageArray, affine: FloatArray, size: tuple[int, int], fill: tup
         image, matrix = _shrink(image, matrix, size, factor=int(1 / scale))
     # From corner-origin to OpenCV's frame, in which pixel centres are whole numbers.
     matrix[:, 2] += matrix[:, :2] @ np.array([0.5, 0.5]) - 0.5
-    return cv2.warpAffine(  # type: ignore[no-any-return]
+    warped: ImageArray = cv2.warpAffine(  # type: ignore[assignment]
         image, matrix, (size[1], size[0]), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=fill
     )
+    return warped
 
 
 def _shrink(
-    image: ImageArray, matrix: FloatArray, size: tuple[int, int], factor: int
-) -> tuple[ImageArray, FloatArray]:
+    image: ImageArray, matrix: npt.NDArray[np.float64], size: tuple[int, int], factor: int
+) -> tuple[ImageArray, npt.NDArray[np.float64]]:
     """Cut out what the crop shows and shrink it by a whole factor; returns it with the map that fits it."""
     inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
     corners = np.array([[0, 0, 1], [size[1], 0, 1], [0, size[0], 1], [size[1], size[0], 1]]) @ inverse.T
@@ -45,7 +47,7 @@ def _shrink(
     region = image[low[1] : high[1], low[0] : high[0]]
     height, width = region.shape[0] // factor, region.shape[1] // factor
     region = region[: height * factor, : width * factor]
-    small = cv2.resize(region, (width, height), interpolation=cv2.INTER_AREA)
+    small: ImageArray = cv2.resize(region, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
     moved = matrix.copy()
     moved[:, 2] += matrix[:, :2] @ low
     moved[:, :2] *= factor
@@ -74,6 +76,6 @@ def crop_persons(
     scores = np.concatenate([np.zeros((0,), np.float32), *(found.scores for found in detections)])
     frames = np.repeat(np.arange(len(images), dtype=np.int64), [len(found) for found in detections])
     affines = crop_affines(crop_boxes(boxes, input_size, preprocessing.box_padding), input_size)
-    for row, (frame, affine) in enumerate(zip(frames, affines, strict=True)):
+    for row, (frame, affine) in enumerate(zip(frames.tolist(), affines, strict=True)):
         pixels[row] = warp(images[frame], affine, input_size, preprocessing.mean)
     return PersonCrops(pixels, affines, frames, boxes.astype(np.float32), scores.astype(np.float32))

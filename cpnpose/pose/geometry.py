@@ -67,4 +67,5 @@ def box_iou(first_xyxy: FloatArray, second_xyxy: FloatArray) -> FloatArray:
     a, b = np.asarray(first_xyxy, np.float64)[:, None], np.asarray(second_xyxy, np.float64)[None]
     overlap = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0, None).prod(-1)
     areas = (a[..., 2:] - a[..., :2]).clip(0).prod(-1) + (b[..., 2:] - b[..., :2]).clip(0).prod(-1)
-    return (overlap / np.maximum(areas - overlap, 1e-9)).astype(np.float32)
+    iou: FloatArray = (overlap / np.maximum(areas - overlap, 1e-9)).astype(np.float32)
+    return iou

@@ -90,7 +90,7 @@ def decode_published(maps: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         (N, K, 2) float32 crop pixels, corner-origin, and (N, K) float32 scores: map / 255 + 0.5 at the keypoint.
     """
-    n, k, h, w = maps.shape
+    h, w = maps.shape[-2:]
     maps = maps.float()
     scaled = maps / _no_zero(maps.amax((-2, -1), keepdim=True))
     along_y = _blur_matrix(h, _BORDER, 2 * _BORDER + 1, _BLUR_SIGMA, maps.device)

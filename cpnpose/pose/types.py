@@ -129,7 +129,8 @@ class Poses:
     track_ids: IntArray | None = None
     """(N,) int64 identities from 1, or None before tracking. -1: not (yet) a confirmed track."""
     uncertainty_px: FloatArray | None = None
-    """(N, 17) float32: distance in image pixels between the pose of the crop and that of its mirror image; None without flip test."""
+    """(N, 17) float32: distance in image pixels between the pose of the crop and that of its mirror image; None
+    without flip test."""
     raw_keypoints_xy: FloatArray | None = None
     """(N, 17, 2) float32: keypoints before smoothing, filling or swap repair; None where nothing was changed."""
     flags: npt.NDArray[np.uint8] | None = None
@@ -154,7 +155,7 @@ class Poses:
         chosen = np.asarray(rows)
         if chosen.dtype != np.bool_:
             chosen = chosen.astype(np.int64)
-        fields = {name: value if value is None else value[chosen] for name, value in vars(self).items()}
+        fields: dict[str, Any] = {name: value if value is None else value[chosen] for name, value in vars(self).items()}
         return Poses(**fields)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +47,7 @@ class PersonRecords:
         return len(self.image_paths)
 
 
-def read_annotations(path: Path) -> dict[str, list[dict[str, object]]]:
+def read_annotations(path: Path) -> dict[str, list[dict[str, Any]]]:
     """Parse a COCO annotation file.
 
     Raises:
@@ -80,9 +81,9 @@ def read_people(files: Sequence[Path], image_folder: Path) -> PersonRecords:
                 continue
             if len(points) != 3 * NUM_KEYPOINTS:
                 raise InputError(f"{file}: annotation {person['id']} has {len(points)} keypoint numbers instead of 51")
-            x, y, width, height = person["bbox"]  # type: ignore[misc]
+            x, y, width, height = person["bbox"]
             paths.append(image_folder / str(names[person["image_id"]]))
-            numbers.append((person["image_id"], person["id"], source))  # type: ignore[arg-type]
+            numbers.append((person["image_id"], person["id"], source))
             boxes.append([x, y, x + width, y + height])
             keypoints.append(points)
     if not paths:
@@ -191,7 +192,9 @@ def _fill(
         part.unlink(missing_ok=True)
 
 
-def epoch_order(sources: npt.NDArray[np.int64], weights: Sequence[float], seed: int, epoch: int) -> npt.NDArray[np.int64]:
+def epoch_order(
+    sources: npt.NDArray[np.int64], weights: Sequence[float], seed: int, epoch: int
+) -> npt.NDArray[np.int64]:
     """The rows of one epoch in random order; it depends on nothing but the arguments.
 
     A source of weight w and n people gives round(w n) of them: each floor(w) times, and a random part once more.

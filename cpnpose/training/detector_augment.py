@@ -50,10 +50,10 @@ def compose(
     if rng.random() < mosaic:
         x, y = int(width * rng.uniform(0.3, 0.7)), int(height * rng.uniform(0.3, 0.7))
         tiles = [(0, 0, x, y), (x, 0, width, y), (0, y, x, height), (x, y, width, height)]
-        low, high = 0.4, 0.95
+        low, high = 0.45 * (height * width) ** 0.5 / nominal_side, 1.0
     else:
         tiles = [(0, 0, width, height)]
-        low, high = 0.6, 1.3
+        low, high = 0.85 * (height * width) ** 0.5 / nominal_side, 1.3
     indices = dataset.draw(rng, len(tiles))
     parts = [
         _fill(dataset, index, rng, pixels, tile, nominal_side * float(np.exp(rng.uniform(np.log(low), np.log(high)))))
@@ -131,7 +131,11 @@ def recolour(image: ImageArray, rng: np.random.Generator) -> ImageArray:
 
 
 def _to_canvas(
-    boxes: FloatArray, low: npt.NDArray[np.int64], scales: npt.NDArray[np.float64], filled: npt.NDArray[np.int64], mirrored: bool
+    boxes: FloatArray,
+    low: npt.NDArray[np.int64],
+    scales: npt.NDArray[np.float64],
+    filled: npt.NDArray[np.int64],
+    mirrored: bool,
 ) -> npt.NDArray[np.float64]:
     """Boxes (n, 4) of the source in pixels of the scaled, possibly mirrored window."""
     moved = (boxes.astype(np.float64) - np.tile(low, 2)) * np.tile(scales, 2)

@@ -14,7 +14,9 @@ from cpnpose.pose.types import FloatArray, PersonCrops, Poses
 _PREDICTED, _TRUE = (255, 140, 0), (0, 220, 90)
 
 
-def people_picture(path: Path, crops: PersonCrops, poses: Poses, truth: FloatArray, columns: int = 8, rows: int = 3) -> None:
+def people_picture(
+    path: Path, crops: PersonCrops, poses: Poses, truth: FloatArray, columns: int = 8, rows: int = 3
+) -> None:
     """Write evenly chosen people as a sheet of crops: predicted skeletons orange, true ones green.
 
     Args:

@@ -13,13 +13,15 @@ import random
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cpnpose.errors import TrainingError
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -48,7 +50,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def rng_state() -> dict[str, Any]:
-    """State of the random generators of torch, CUDA, NumPy and Python, in types that ``weights_only`` loading admits."""
+    """State of the random generators of torch, CUDA, NumPy and Python, in types that ``weights_only`` admits."""
     name, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002
     version, internal, gauss_next = random.getstate()
     return {
@@ -102,15 +104,15 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return entries
 
 
-class Ema:
+class Ema(Generic[M]):
     """Exponential moving average of a network's parameters and buffers (Polyak averaging).
 
     The decay starts low and rises to ``decay`` so that the first steps are soon forgotten:
     ``min(decay, (1 + updates) / (10 + updates))``.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+    def __init__(self, model: M, decay: float) -> None:
+        self.model: M = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
         self.updates = 0
 

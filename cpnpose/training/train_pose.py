@@ -23,6 +23,7 @@ from cpnpose.models.cpn import CPN, Architecture, CPNConfig
 from cpnpose.models.fuse import fuse
 from cpnpose.models.weights import WeightsMetadata, find_weights, load_state, save_weights
 from cpnpose.pipeline.estimate import PoseNetwork
+from cpnpose.pose.keypoints import NUM_KEYPOINTS
 from cpnpose.pose.types import PersonCrops, Poses, Preprocessing
 from cpnpose.training import run
 from cpnpose.training.augment import PAPER, AugmentOptions, augment, centre_crops
@@ -101,7 +102,7 @@ def initialise(model: CPN) -> None:
         for module in part.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    heatmap_layers = [head.bn for head in model.global_net.heads] + [model.refine_net.predict[1]]  # type: ignore[union-attr]
+    heatmap_layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m.num_features == NUM_KEYPOINTS]
     for layer in heatmap_layers:
         nn.init.constant_(layer.weight, 11.0)
         nn.init.constant_(layer.bias, 1.0)
@@ -113,7 +114,7 @@ class PoseRun:
 
     options: PoseTraining
     model: CPN
-    ema: run.Ema
+    ema: run.Ema[CPN]
     optimizer: torch.optim.Optimizer
     cache: CropCache
     processes: Processes
@@ -144,7 +145,7 @@ def load_initial(model: CPN, options: PoseTraining, cache: CropCache, device: to
         load_imagenet_backbone(model.backbone, options.backbone_weights)
         rows = np.random.default_rng(options.seed).permutation(len(cache))[:256].astype(np.int64)
         sample = centre_crops(batch_of(cache, rows, torch.device("cpu")), options.size, preprocessing_of(options.model))
-        settle_batch_norm(model.backbone, list(sample.crops.split(32)))
+        settle_batch_norm(model.backbone, list(torch.split(sample.crops, 32)))
 
 
 def train_pose(
@@ -210,7 +211,9 @@ def _train(
         if state.step % 20 == 0 or last:
             speed = counted * options.batch * processes.world / (time.monotonic() - window)
             names = ("loss", "global_loss", "refine_loss")
-            entry: dict[str, Any] = {name: round(v, 3) for name, v in zip(names, (sums / counted).tolist(), strict=True)}
+            entry: dict[str, Any] = {
+                name: round(v, 3) for name, v in zip(names, (sums / counted).tolist(), strict=True)
+            }
             entry |= {"step": state.step, "samples_per_s": round(speed, 1), "lr": state.optimizer.param_groups[0]["lr"]}
             _tell(state, log, on_step, entry | {"fraction": round(fraction, 5)})
             sums, counted, window = np.zeros(3), 0, time.monotonic()
@@ -287,7 +290,7 @@ def _step(state: PoseRun, forward: Callable[[Tensor], Any], rows: np.ndarray, fr
     for group in state.optimizer.param_groups:
         group["lr"] = _learning_rate(state, fraction)
     state.optimizer.zero_grad(set_to_none=True)
-    loss.total.backward()
+    loss.total.backward()  # type: ignore[no-untyped-call]
     average_gradients(state.model, state.processes)
     state.optimizer.step()
     state.ema.update(state.model)

@@ -1,0 +1,68 @@
+"""``cpnpose evaluate``: COCO keypoint metrics of a pose network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cpnpose.errors import OptionError, OutputError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command ``evaluate``."""
+    app.command("evaluate")(evaluate_command)
+
+
+def evaluate_command(
+    annotations: Annotated[Path, typer.Option(help="COCO keypoint file.")],
+    data: Annotated[Path, typer.Option(help="Folder that the annotations' file names start from.")],
+    boxes: Annotated[str, typer.Option(help="gt, detector, or a COCO detections file.")] = "gt",
+    weights: Annotated[str, typer.Option(help="Pose weights: a name of the manifest or a file.")] = "default",
+    detector: Annotated[str, typer.Option(help="Detector for --boxes detector.")] = "default",
+    flip: Annotated[bool, typer.Option(help="Flip test.")] = True,
+    fast: Annotated[bool, typer.Option(help="GlobalNet's finest map only.")] = False,
+    decoding: Annotated[str, typer.Option(help="weights (what the weights name), published, or dark.")] = "weights",
+    oks_nms: Annotated[
+        float, typer.Option(help="Drop poses more alike than this OKS (detected boxes only); 1 keeps all.")
+    ] = 0.9,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16.")] = "auto",
+    batch: Annotated[int | None, typer.Option(min=1, help="Crops in one go.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the figures as JSON.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Write the predictions as a COCO results file.")] = None,
+) -> None:
+    """Measure a pose network on annotated images by COCO's rules."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from cpnpose.evaluate import EvaluationOptions, evaluate_pose, write_json
+
+    if decoding not in ("weights", "published", "dark"):
+        raise OptionError(f"--decoding {decoding}: use weights, published or dark")
+    options = EvaluationOptions(
+        annotations=annotations, data=data, boxes=boxes, weights=weights, detector=detector, flip=flip, fast=fast,
+        decoding=None if decoding == "weights" else decoding,  # type: ignore[arg-type]
+        device=device, precision=precision, batch=batch, oks_nms=oks_nms,
+    )  # fmt: skip
+    measured = evaluate_pose(options)
+    protocol = measured.report["protocol"]
+    console = Console()
+    table = Table(title=", ".join(f"{key}: {value}" for key, value in protocol.items()))
+    for name in measured.metrics:
+        table.add_column(name, justify="right")
+    table.add_row(*(f"{value:.1f}" for value in measured.metrics.values()))
+    console.print(table)
+    pck = Table(title=f"PCK within {protocol['pck_alpha']} of the box's longer side, percent")
+    for name in measured.report["pck"]:
+        pck.add_column(name.replace("_", "\n"), justify="right")
+    pck.add_row(*(str(value) for value in measured.report["pck"].values()))
+    console.print(pck)
+    console.print(f"mean 1 - OKS: {measured.report['mean_oks_error']} over {measured.report['people']} people")
+    for path, content in ((report, measured.report), (results, measured.results)):
+        if path is not None:
+            try:
+                write_json(path, content)
+            except OSError as error:
+                raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error

@@ -1,0 +1,116 @@
+"""``cpnpose train pose``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cpnpose.cli.arguments import parse_size
+from cpnpose.errors import OptionError
+
+
+class Model(StrEnum):
+    """Architectures by name."""
+
+    LIGHT = "cpn-light"
+    R50 = "cpn50"
+    R101 = "cpn101"
+
+
+class RecipeName(StrEnum):
+    """Training recipes."""
+
+    MODERN = "modern"
+    PAPER = "paper"
+
+
+def register(group: typer.Typer) -> None:
+    """Add ``pose`` to the group ``train``."""
+    group.command("pose", context_settings={"allow_extra_args": False})(train_pose_command)
+
+
+def train_pose_command(
+    data: Annotated[Path, typer.Option(help="Folder that the annotations' file names start from.")],
+    annotations: Annotated[
+        list[str], typer.Option(help="COCO keypoint files; repeat the option or separate by commas.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Folder of the run: checkpoint, log, curves, weights. Resumed if it has one.")
+    ],
+    val: Annotated[Path | None, typer.Option(help="COCO keypoint file to evaluate on.")] = None,
+    model: Annotated[Model, typer.Option(help="Architecture.")] = Model.R50,
+    size: Annotated[str, typer.Option(help="Input, height x width.")] = "256x192",
+    mix: Annotated[str, typer.Option(help="Share of each annotation file in an epoch, such as 1,1,0.5.")] = "",
+    recipe: Annotated[RecipeName, typer.Option(help="'paper' is the published one.")] = RecipeName.MODERN,
+    batch: Annotated[int, typer.Option(min=1, help="People in a step of one process.")] = 32,
+    epochs: Annotated[float, typer.Option(min=0.0, help="Length of the schedule.")] = 60.0,
+    minutes: Annotated[float | None, typer.Option(help="End the schedule after this time, if that is sooner.")] = None,
+    lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 1e-3,
+    init: Annotated[str | None, typer.Option(help="Weights to start from: a file or a name.")] = None,
+    backbone_weights: Annotated[
+        Path | None, typer.Option(help=".npz of an ImageNet MobileNetV2 for cpn-light.")
+    ] = None,
+    freeze_bn: Annotated[bool, typer.Option(help="Leave the statistics of batch normalisation alone.")] = False,
+    evaluate_every: Annotated[int, typer.Option(min=1, help="Steps between evaluations.")] = 1000,
+    checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 200,
+    seed: Annotated[int, typer.Option()] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16.")] = "auto",
+    compile_: Annotated[bool, typer.Option("--compile", help="torch.compile the network.")] = False,
+    cache: Annotated[Path | None, typer.Option(help="Folder of the cached crops. Default: in --out.")] = None,
+) -> None:
+    """Train a Cascaded Pyramid Network on COCO keypoint files. Run it again with the same --out to resume."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from cpnpose.training.train_pose import PoseTraining, paper_recipe, train_pose
+
+    if precision not in ("auto", "fp32", "bf16"):
+        raise OptionError(f"--precision {precision}: use auto, fp32 or bf16")
+    files = tuple(Path(name) for text in annotations for name in text.split(","))
+    weights = tuple(float(value) for value in mix.split(",")) if mix else ()
+    if weights and len(weights) != len(files):
+        raise OptionError(f"--mix {mix}: {len(files)} annotation files need {len(files)} numbers")
+    options = PoseTraining(
+        data=data, annotations=files, val=val, out=out, model=model.value, size=parse_size(size), weights=weights,
+        recipe=recipe.value, batch=batch, epochs=epochs, stop_after=minutes, lr=lr, init=init,
+        backbone_weights=backbone_weights, freeze_bn=freeze_bn, evaluate_every=evaluate_every,
+        checkpoint_every=checkpoint_every, seed=seed, device=device, precision=precision,  # type: ignore[arg-type]
+        compile=compile_, cache=cache,
+    )  # fmt: skip
+    if recipe is RecipeName.PAPER:
+        options = paper_recipe(options)
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+               TimeRemainingColumn(), TextColumn("{task.fields[note]}"))  # fmt: skip
+    with Progress(*columns, console=console) as progress:
+        bars: dict[str, object] = {}
+
+        def on_cache(done: int, total: int) -> None:
+            task = bars.setdefault("cache", progress.add_task("crops", total=total, note="") if not bars else 0)
+            progress.update(task, completed=done)  # type: ignore[arg-type]
+
+        training = progress.add_task("training", total=1000, note="")
+
+        def on_step(entry: dict[str, object]) -> None:
+            if "fraction" in entry:
+                note = f"step {entry['step']} loss {entry['loss']} {entry['samples_per_s']} people/s"
+                progress.update(training, completed=round(float(str(entry["fraction"])) * 1000), note=note)
+            elif "AP" in entry:
+                console.print(
+                    f"step {entry['step']}: " + ", ".join(f"{k} {v}" for k, v in entry.items() if k != "step")
+                )
+
+        metrics = train_pose(options, on_step=on_step, on_cache=on_cache)
+    figures = ", ".join(f"{name} {value}" for name, value in metrics.items())
+    console.print(f"{out}: {figures or 'done'} (weights: last.safetensors, best.safetensors)")
