@@ -94,7 +94,8 @@ def _sure(poses: Poses) -> npt.NDArray[np.bool_]:
 def _strength(poses: Poses) -> FloatArray:
     """Mean height of the surer half of each person's joints."""
     heights = np.sort(poses.keypoint_scores - _NO_JOINT, axis=1)[:, -8:]
-    return np.clip(heights, 0, None).mean(axis=1).astype(np.float32)
+    strength: FloatArray = np.clip(heights, 0, None).mean(axis=1).astype(np.float32)
+    return strength
 
 
 def _extent(points_xy: FloatArray, chosen: npt.NDArray[np.bool_]) -> FloatArray:

@@ -10,9 +10,14 @@ import torch
 from torch import nn
 
 from cpnpose.errors import OptionError, WeightsError
-from cpnpose.pipeline.detect import Detector, PersonDetector, WholeImageDetector
+from cpnpose.models import detector
+from cpnpose.models.detect_batch import DetectorNetwork
+from cpnpose.models.manifest import load_manifest, locate
+from cpnpose.models.weights import find_weights, load_state, read_metadata
+from cpnpose.pipeline.detect import DetectionNetwork, Detector, PersonDetector, WholeImageDetector
 from cpnpose.pipeline.detection_file import load_boxes
 from cpnpose.pipeline.device import choose_device, choose_precision
+from cpnpose.pipeline.official_detector import OfficialNetwork
 from cpnpose.pipeline.options import ModelOptions
 
 TORCHVISION_DETECTORS = (
@@ -35,7 +40,7 @@ def make_detector(options: ModelOptions, names: Sequence[str] | None = None) -> 
         WeightsError, OptionError, InputError: see :func:`load_detector` and ``load_boxes``.
     """
     if options.boxes is not None:
-        return load_boxes(options.boxes, names, score=options.score, max_people=options.max_people)
+        return load_boxes(options.boxes, names, score=options.score or 0.0, max_people=options.max_people)
     if options.detector == "none":
         return WholeImageDetector()
     return load_detector(
@@ -55,8 +60,8 @@ def load_detector(
     weights: str | Path | None = None,
     device: str | torch.device = "auto",
     precision: str = "auto",
-    score: float = 0.5,
-    nms: float = 0.5,
+    score: float | None = None,
+    nms: float | None = None,
     max_people: int = 100,
 ) -> PersonDetector:
     """Load a detector of people.
@@ -65,7 +70,8 @@ def load_detector(
         name: ``default`` (the shipped one), a detector of the manifest, or one of :data:`TORCHVISION_DETECTORS`.
         weights: a file in the place of the named weights: one of cpnpose's, or for torchvision's a state dict.
         device, precision: see ``pipeline/device.py``.
-        score, nms, max_people: see :class:`~cpnpose.pipeline.detect.PersonDetector`.
+        score, nms: see :class:`~cpnpose.pipeline.detect.PersonDetector`; None takes what the weights name.
+        max_people: per image.
 
     Raises:
         WeightsError: the weights are missing, damaged, or cannot be downloaded.
@@ -73,33 +79,50 @@ def load_detector(
     """
     chosen = choose_device(device)
     dtype = choose_precision(precision, chosen)
-    model = _official(name, weights) if name in TORCHVISION_DETECTORS else _own(name, weights)
-    return PersonDetector(model, device=chosen, dtype=dtype, score=score, nms=nms, max_people=max_people)
-
-
-def _own(name: str, weights: str | Path | None) -> nn.Module:
-    """A detector whose weights file says how it is built."""
-    from cpnpose.models.detector import DetectorConfig, build_detector
-    from cpnpose.models.manifest import load_manifest, locate
-    from cpnpose.models.weights import find_weights, load_state, read_metadata
-
-    if weights is not None:
-        path = find_weights(Path(weights))
+    network: DetectionNetwork
+    if name in TORCHVISION_DETECTORS:
+        network, title = OfficialNetwork(_official(name, weights), chosen, dtype), name
+        own_score = own_nms = 0.5
     else:
-        manifest = load_manifest()
-        wanted = (manifest.default_detector or "default") if name == "default" else name
-        entry = manifest.entries.get(wanted)
-        if entry is None or entry.kind != "detector":
-            own = sorted(entry.name for entry in manifest.entries.values() if entry.kind == "detector")
-            known = ", ".join(["none", *own, *TORCHVISION_DETECTORS])
-            if name == "default":
-                raise WeightsError(f"{manifest.folder} holds no default detector; use --detector with one of: {known}")
-            raise OptionError(f"--detector {name}: there is no such detector; known: {known}")
-        path = locate(entry.name, manifest)
+        path = _own_file(name, weights)
+        model = _own(path)
+        network, title = DetectorNetwork(model, chosen, dtype), path.stem
+        own_score, own_nms = model.config.score, model.config.nms
+    return PersonDetector(
+        network,
+        score=own_score if score is None else score,
+        nms=own_nms if nms is None else nms,
+        max_people=max_people,
+        name=title,
+    )
+
+
+def _own_file(name: str, weights: str | Path | None) -> Path:
+    """The weights file of one of cpnpose's own detectors."""
+    if weights is not None:
+        return find_weights(Path(weights))
+    manifest = load_manifest()
+    wanted = (manifest.default_detector or "default") if name == "default" else name
+    entry = manifest.entries.get(wanted)
+    if entry is None or entry.kind != "detector":
+        own = sorted(entry.name for entry in manifest.entries.values() if entry.kind == "detector")
+        known = ", ".join(["none", *own, *TORCHVISION_DETECTORS])
+        if name == "default":
+            raise WeightsError(f"{manifest.folder} holds no default detector; use --detector with one of: {known}")
+        raise OptionError(f"--detector {name}: there is no such detector; known: {known}")
+    return locate(entry.name, manifest)
+
+
+def _own(path: Path) -> detector.Detector:
+    """A detector whose weights file says how it is built."""
     metadata = read_metadata(path)
     if metadata.kind != "detector":
         raise WeightsError(f"{path} holds a {metadata.kind} network, not a detector; use it with --weights")
-    model: nn.Module = build_detector(DetectorConfig(**metadata.config))
+    try:
+        config = detector.DetectorConfig(**metadata.config)
+    except (TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: its metadata build no detector ({error}); update cpnpose") from error
+    model = detector.build_detector(config)
     load_state(path, model)
     return model
 

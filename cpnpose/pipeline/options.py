@@ -9,6 +9,7 @@ from typing import Literal
 from cpnpose.errors import OptionError
 
 Smoothing = Literal["off", "one-euro"]
+_MOST_CARRIED = 60  # frames of a segment are held in memory together
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,10 @@ class ModelOptions:
     """Weights file of the detector in the place of its own."""
     boxes: Path | None = None
     """COCO detections file whose boxes are used in the place of a detector."""
-    score: float = 0.5
-    """People below this detection score are left out."""
-    nms: float = 0.5
-    """Of two boxes that overlap by more than this IoU, the better one stays."""
+    score: float | None = None
+    """People below this detection score are left out; None takes what the detector's weights name."""
+    nms: float | None = None
+    """Of two boxes that overlap by more than this IoU, the better one stays; None as above."""
     max_people: int = 100
     """Per image, the best ones."""
     device: str = "auto"
@@ -40,7 +41,7 @@ class ModelOptions:
 
     def __post_init__(self) -> None:
         for name, value in (("score", self.score), ("nms", self.nms)):
-            if not 0 <= value <= 1:
+            if value is not None and not 0 <= value <= 1:
                 raise OptionError(f"--{name} {value}: give a number from 0 to 1")
         if self.max_people < 1:
             raise OptionError(f"--max-people {self.max_people}: give a number from 1")
@@ -62,14 +63,14 @@ class StreamOptions:
     """Chunks that are worked on at the same time; None leaves the choice to the device."""
     track: bool = True
     """Give people identities."""
-    track_memory: float = 2.0
+    track_memory: float = 2.5
     """Seconds for which somebody who has gone is remembered."""
     smooth: Smoothing | None = None
     """Filter keypoints over time, the raw ones are kept beside. None: one-euro where people are tracked."""
 
     def __post_init__(self) -> None:
-        if self.detect_every < 1:
-            raise OptionError(f"--detect-every {self.detect_every}: give a number from 1")
+        if not 1 <= self.detect_every <= _MOST_CARRIED:
+            raise OptionError(f"--detect-every {self.detect_every}: give a number from 1 to {_MOST_CARRIED}")
         if self.track_memory < 0:
             raise OptionError(f"--track-memory {self.track_memory}: give seconds from 0")
         if self.smooth not in (None, "off", "one-euro"):

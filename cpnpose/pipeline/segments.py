@@ -36,22 +36,28 @@ def chunks_of(frames: Iterable[Frame], detect_every: int, most_frames: int, most
     cuts = SceneCuts()
     segments: list[tuple[Frame, ...]] = []
     segment: list[Frame] = []
-    for frame in frames:
-        if segment and (len(segment) == detect_every or cuts.is_cut(frame.image)):
-            segments.append(tuple(segment))
-            segment = []
-            count = sum(map(len, segments)) + detect_every
-            if count > most_frames or count * frame.image.nbytes > most_bytes:
-                yield Chunk(tuple(segments))
-                segments = []
-        if not segment and detect_every > 1:
-            cuts = SceneCuts()
-            cuts.is_cut(frame.image)
-        segment.append(frame)
+    error: Exception | None = None
+    try:
+        for frame in frames:
+            if segment and (len(segment) == detect_every or cuts.is_cut(frame.image)):
+                segments.append(tuple(segment))
+                segment = []
+                count = sum(map(len, segments)) + detect_every
+                if count > most_frames or count * frame.image.nbytes > most_bytes:
+                    yield Chunk(tuple(segments))
+                    segments = []
+            if not segment and detect_every > 1:
+                cuts = SceneCuts()
+                cuts.is_cut(frame.image)
+            segment.append(frame)
+    except Exception as caught:
+        error = caught  # what came before it is worked on first
     if segment:
         segments.append(tuple(segment))
     if segments:
         yield Chunk(tuple(segments))
+    if error is not None:
+        raise error
 
 
 def estimate_chunk(chunk: Chunk, detector: Detector, network: PoseNetwork) -> list[Poses]:

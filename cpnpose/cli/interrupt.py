@@ -1,0 +1,51 @@
+"""Ctrl-C at a moment when files can be closed."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class InterruptAtRest:
+    """Within this context, Ctrl-C (and SIGTERM) raise KeyboardInterrupt only while the program waits, not while it
+    writes: a frame is in all outputs or in none. A third Ctrl-C interrupts at once.
+
+    In another thread than the main one it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self._asked = 0
+        self._waiting = False
+        self._former: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> InterruptAtRest:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._former[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """The part in which Ctrl-C may interrupt; raises at once if it was pressed before."""
+        self._waiting = True
+        try:
+            if self._asked:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._waiting = False
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self._asked += 1
+        if (self._waiting and self._asked == 1) or self._asked >= 3:
+            raise KeyboardInterrupt

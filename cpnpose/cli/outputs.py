@@ -1,0 +1,162 @@
+"""Names of the results: where they go with and without ``--out``, and that nothing is overwritten by mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from cpnpose.errors import OptionError, OutputError
+
+VIDEO_SUFFIX = ".mp4"
+ADDED = "_pose"
+"""What is added to the input's name."""
+
+
+@dataclass(frozen=True)
+class Switches:
+    """Which results are wanted."""
+
+    json: bool = False
+    jsonl: bool = False
+    csv: bool = False
+    picture: bool | None = None
+    """The video or the images with skeletons; None: yes with ``--out`` or without any data switch."""
+
+    @property
+    def data(self) -> bool:
+        """Whether any data file is wanted."""
+        return self.json or self.jsonl or self.csv
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files of one run. None: not wanted."""
+
+    picture: Path | None = None
+    """The video, or the folder of images."""
+    json: Path | None = None
+    jsonl: Path | None = None
+    csv: Path | None = None
+    stdout: bool = False
+    """JSON Lines to standard output."""
+
+    @property
+    def paths(self) -> list[Path]:
+        """All files and folders."""
+        values = (getattr(self, field.name) for field in fields(self))
+        return [value for value in values if isinstance(value, Path)]
+
+
+def plan_videos(inputs: Sequence[str], out: str | None, switches: Switches) -> list[Outputs]:
+    """The outputs of each input.
+
+    ``out`` is a file for one input, a folder for several (or if it is one, or ends in a slash), ``-`` for JSON Lines
+    to standard output, or None: beside the input. The data files share the stem and folder of the video.
+
+    Raises:
+        OptionError: the options do not go together.
+        OutputError: two inputs would give the same output.
+    """
+    if out == "-":
+        if switches.data or switches.picture:
+            raise OptionError("--out - writes JSON Lines to standard output and nothing else; leave the other out")
+        return [Outputs(stdout=True) for _ in inputs]
+    picture = (out is not None or not switches.data) if switches.picture is None else switches.picture
+    if not picture and not switches.data:
+        raise OptionError("--no-video leaves no result; add --json, --jsonl or --csv")
+    if out is not None and (len(inputs) > 1 or out.endswith(("/", "\\")) or Path(out).is_dir()):
+        if Path(out).is_file():
+            raise OutputError(f"{out} is a file; several inputs go into a folder. Give a folder with --out")
+        stems = [Path(out) / (input_stem(source) + ADDED) for source in inputs]
+    elif out is not None:
+        path = Path(out)
+        if path.suffix.lower() in (".json", ".jsonl", ".csv"):
+            return [_data_only(path, switches)]
+        return [_outputs(path.with_suffix(""), path if picture else None, switches)]
+    else:
+        stems = [input_folder(source) / (input_stem(source) + ADDED) for source in inputs]
+    stems = [_distinct(stem, stems, source) for stem, source in zip(stems, inputs, strict=True)]
+    return [_outputs(stem, _with_suffix(stem, VIDEO_SUFFIX) if picture else None, switches) for stem in stems]
+
+
+def plan_images(folder: Path, name: str, out: str | None, switches: Switches) -> Outputs:
+    """The outputs of a set of images.
+
+    Args:
+        folder: where the results go without ``out``.
+        name: stem of the results without ``out``.
+        out: folder of the drawn images; a data file (then data only); ``-``; or None.
+        switches: see there.
+
+    Raises:
+        OptionError: the options do not go together.
+    """
+    if out == "-":
+        return plan_videos([name], out, switches)[0]
+    picture = (out is not None or not switches.data) if switches.picture is None else switches.picture
+    if not picture and not switches.data:
+        raise OptionError("--no-draw leaves no result; add --json, --jsonl or --csv")
+    path = folder / name if out is None else Path(out)
+    if path.suffix.lower() in (".json", ".jsonl", ".csv"):
+        return _data_only(path, switches)
+    return _outputs(path, path if picture else None, switches)
+
+
+def refuse(outputs: Outputs, inputs: Sequence[str], *, overwrite: bool, resume: bool = False) -> None:
+    """Check the outputs before any work is done.
+
+    Raises:
+        OutputError: an output exists (without ``overwrite``), is an input, or lies in a folder that does not exist.
+    """
+    sources = {Path(source).resolve() for source in inputs if "://" not in source}
+    for path in outputs.paths:
+        if path.resolve() in sources:
+            raise OutputError(f"{path} is the input, which is never overwritten; choose another name with --out")
+        if path.exists() and not overwrite and not resume:
+            raise OutputError(f"{path} exists already; use --overwrite to replace it, or another name with --out")
+        if not path.parent.is_dir():
+            raise OutputError(f"there is no folder {path.parent}; make it first, or choose another with --out")
+
+
+def input_stem(source: str) -> str:
+    """The input's name without folder and suffix, for an address from its path."""
+    if "://" in source:
+        parts = urlsplit(source)
+        return PurePosixPath(parts.path).stem or parts.hostname or "stream"
+    return Path(source).stem
+
+
+def input_folder(source: str) -> Path:
+    """The input's folder; for an address the current one."""
+    return Path() if "://" in source else Path(source).parent
+
+
+def _outputs(stem: Path, picture: Path | None, switches: Switches) -> Outputs:
+    return Outputs(
+        picture=picture,
+        json=_with_suffix(stem, ".json") if switches.json else None,
+        jsonl=_with_suffix(stem, ".jsonl") if switches.jsonl else None,
+        csv=_with_suffix(stem, ".csv") if switches.csv else None,
+    )
+
+
+def _data_only(path: Path, switches: Switches) -> Outputs:
+    if switches.picture:
+        raise OptionError(f"--out {path} is a data file; give the name of the video, the data files share its stem")
+    kind = path.suffix.lower()[1:]
+    wanted = Switches(*(getattr(switches, name) or name == kind for name in ("json", "jsonl", "csv")))
+    return _outputs(path.with_suffix(""), None, wanted)
+
+
+def _with_suffix(stem: Path, suffix: str) -> Path:
+    return stem.with_name(stem.name + suffix)
+
+
+def _distinct(stem: Path, stems: Sequence[Path], source: str) -> Path:
+    """Two inputs of one name but other endings keep theirs in the results' names."""
+    if stems.count(stem) == 1:
+        return stem
+    ending = Path(source).suffix.lstrip(".")
+    return stem.with_name(f"{stem.name.removesuffix(ADDED)}_{ending}{ADDED}")

@@ -1,0 +1,168 @@
+"""What the user sees of a run, all of it on standard error: a bar, machine-readable lines, or only the end."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Literal
+
+from cpnpose.pose.types import Poses
+
+ProgressKind = Literal["bar", "json", "none"]
+_REPORT_S = 0.5
+
+
+@dataclass
+class Tally:
+    """What a run has done so far."""
+
+    frames_in: int = 0
+    frames_out: int = 0
+    damaged: int = 0
+    detections: int = 0
+    """People, counted in every frame."""
+    most: int = 0
+    """Most people in one frame."""
+    ids: set[int] = field(default_factory=set)
+    tracked: bool = False
+
+    def add(self, poses: Poses) -> None:
+        """Count the people of a frame that has been put out."""
+        self.frames_out += 1
+        self.detections += len(poses)
+        self.most = max(self.most, len(poses))
+        if poses.track_ids is not None:
+            self.tracked = True
+            self.ids.update(int(identity) for identity in poses.track_ids if identity >= 0)
+
+    @property
+    def people(self) -> int:
+        """Different people where they have identities, else the most in one frame."""
+        return len(self.ids) if self.tracked else self.most
+
+
+class Progress:
+    """Shows how far a run is. A context manager; call :meth:`update` after each frame.
+
+    Args:
+        label: the input's name.
+        total: frames to come, or None where nobody knows.
+        kind: ``bar`` (only on a terminal), ``json`` (an object per line), ``none``.
+        unit: what is counted.
+    """
+
+    def __init__(self, label: str, total: int | None, kind: ProgressKind, unit: str = "frame") -> None:
+        self.tally = Tally()
+        self._label, self._total, self._kind, self._unit = label, total, kind, unit
+        self._start = self._last = time.perf_counter()
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Progress:
+        if self._kind == "bar" and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                TextColumn("{task.completed:.0f}/{task.fields[known]}"),
+                TextColumn("{task.fields[rate]:.1f} " + f"{self._unit}s/s, " + "{task.fields[people]} people"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self._task = self._bar.add_task(
+                self._label, total=self._total, rate=0.0, people=0, known="?" if self._total is None else self._total
+            )
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.perf_counter() - self._start
+
+    def restart_clock(self) -> None:
+        """Measure from here: what was done so far was done by an earlier run."""
+        self._start = time.perf_counter()
+
+    def update(self) -> None:
+        """Show the tally, a few times a second at most."""
+        now = time.perf_counter()
+        if now - self._last < _REPORT_S:
+            return
+        self._last = now
+        tally, rate = self.tally, self.tally.frames_out / max(self.seconds, 1e-9)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=tally.frames_out, rate=rate, people=tally.people)
+        elif self._kind == "json":
+            left = None if self._total is None or rate == 0 else max(0.0, (self._total - tally.frames_out) / rate)
+            self._object(
+                event="progress",
+                input=self._label,
+                frames=tally.frames_out,
+                total=self._total,
+                people=tally.people,
+                frames_per_s=round(rate, 2),
+                left_s=None if left is None else round(left, 1),
+            )
+
+    def say(self, text: str) -> None:
+        """A note for the user, in plain words."""
+        if self._bar is not None:
+            self._bar.console.print(f"cpnpose: {self._label}: {text}", markup=False, highlight=False)
+        elif self._kind == "json":
+            self._object(event="note", input=self._label, text=text)
+        elif self._kind == "bar":
+            print(f"cpnpose: {self._label}: {text}", file=sys.stderr, flush=True)
+
+    def end(self, results: list[str], *, interrupted: bool = False) -> None:
+        """The last line: frames in and out, people, time, frames/s; loudly where frames in and out differ."""
+        tally, seconds = self.tally, self.seconds
+        rate = tally.frames_out / max(seconds, 1e-9)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=tally.frames_out, rate=rate, people=tally.people)
+            self._bar.stop()
+            self._bar = None
+        if self._kind == "json":
+            self._object(
+                event="end",
+                input=self._label,
+                results=results,
+                frames_in=tally.frames_in,
+                frames_out=tally.frames_out,
+                damaged=tally.damaged,
+                people=tally.people,
+                detections=tally.detections,
+                seconds=round(seconds, 3),
+                frames_per_s=round(rate, 2),
+                interrupted=interrupted,
+            )
+            return
+        if self._kind == "none":
+            return
+        unit = self._unit
+        equal = tally.frames_in == tally.frames_out
+        line = f"{tally.frames_in} {unit}s in {'=' if equal else '≠'} {tally.frames_out} {unit}s out"
+        line += f", {tally.people} people, {seconds:.1f} s, {rate:.1f} {unit}s/s"
+        if tally.damaged:
+            line += f", {tally.damaged} damaged"
+        if interrupted:
+            line += ", interrupted"
+        elif not equal:
+            line += f" -- WARNING: {abs(tally.frames_in - tally.frames_out)} {unit}s are missing from the result"
+        where = f" -> {', '.join(results)}" if results else ""
+        print(f"{self._label}: {line}{where}", file=sys.stderr, flush=True)
+
+    def _object(self, **values: Any) -> None:
+        print(json.dumps(values, ensure_ascii=False), file=sys.stderr, flush=True)
