@@ -93,8 +93,9 @@ class JsonlWriter:
         """The frames of the earlier run, in order: nothing for a new record. Other outputs are rebuilt from them."""
         if self.resume_point is None:
             return
-        for line in islice(whole_lines(self.partial), 1, self.resume_point.frames + 1):
-            yield parse_frame(line.entry, self.header, f"{self.partial} line {line.number}")
+        record = self.path if self._binary is None else self.partial
+        for line in islice(whole_lines(record), 1, self.resume_point.frames + 1):
+            yield parse_frame(line.entry, self.header, f"{record} line {line.number}")
 
     def close(self) -> None:
         """The record is whole: it takes its final name. A second call does nothing."""
@@ -109,13 +110,13 @@ class JsonlWriter:
         stream, self._binary = self._binary, None
         if stream is None:
             return
+        with suppress(OSError):  # a full disk shows again at close
+            stream.close()
         with writing(self.path):
-            try:
-                stream.truncate(self._end)
-            finally:
-                stream.close()
             if self.frames_written == 0:
                 self.partial.unlink(missing_ok=True)
+            else:
+                os.truncate(self.partial, self._end)
 
     def __enter__(self) -> Self:
         return self
@@ -154,7 +155,9 @@ class JsonlWriter:
         try:
             self._append(header_text(self.header))
         except BaseException:
-            self._binary.close()
+            with suppress(OSError):  # a full disk shows again at close
+                self._binary.close()
+            self._binary = None
             self.partial.unlink(missing_ok=True)
             raise
 

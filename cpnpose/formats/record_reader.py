@@ -15,6 +15,7 @@ from cpnpose.pose.types import FrameResult
 
 CHUNK = 1 << 16
 FRAMES = "frames"
+DELIMITERS = frozenset(" \t\r\n,:]}")
 
 
 def read_record(path: Path | str) -> tuple[Header, Iterator[FrameResult]]:
@@ -120,8 +121,8 @@ class _Scanner:
                 if not self._fill(wanted):
                     raise
             else:
-                # A number may go on in the next chunk; everything else ends with its own closing character.
-                if end < len(self._buffer) or not self._fill(wanted):
+                # A number that is cut by the end of the buffer may look whole; its delimiter must be there.
+                if self._buffer[end : end + 1] in DELIMITERS or not self._fill(wanted):
                     self._position = end
                     return value
             wanted *= 2

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cpnpose.formats.deeplabcut import write_deeplabcut
+
+
+def test_pandas_reads_the_four_header_rows(tmp_path, header, clip):
+    pandas = pytest.importorskip("pandas")
+    path = tmp_path / "out.csv"
+    write_deeplabcut(header, clip, path)
+    table = pandas.read_csv(path, header=[0, 1, 2, 3], index_col=0)
+    assert list(table.columns.names) == ["scorer", "individuals", "bodyparts", "coords"]
+    assert table.columns.get_level_values("individuals").unique().tolist() == ["person1", "person3"]
+    assert table.columns.get_level_values("bodyparts").unique().tolist() == list(header.keypoint_names)
+    assert table.columns.get_level_values("coords").unique().tolist() == ["x", "y", "likelihood"]
+    assert table.index.tolist() == [0, 1, 2, 3, 4]
+    for result in clip:
+        row = table.loc[result.frame.index].to_numpy().reshape(2, 17, 3)
+        for place, identity in enumerate((1, 3)):
+            at = np.flatnonzero(result.poses.track_ids == identity)
+            if len(at) == 0:
+                assert np.isnan(row[place]).all()
+                continue
+            np.testing.assert_allclose(row[place, :, :2], result.poses.keypoints_xy[at[0]], atol=5.1e-3)
+            np.testing.assert_allclose(row[place, :, 2], result.poses.keypoint_scores[at[0]], atol=5.1e-5)
+
+
+def test_one_person_of_them(tmp_path, header, clip):
+    write_deeplabcut(header, clip, tmp_path / "out.csv", person=3)
+    lines = (tmp_path / "out.csv").read_text().splitlines()
+    assert set(lines[1].split(",")[1:]) == {"person3"}
+    assert len(lines) == 4 + len(clip)

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from cpnpose.errors import OutputError
+from cpnpose.formats.output_file import OutputFile, output_folder, writing
+
+
+def temporary_name(path):
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "no space is left"),
+        (errno.EACCES, "no permission"),
+        (errno.EROFS, "no permission"),
+        (errno.ENOENT, "there is no folder"),
+        (errno.EIO, "Input/output error"),
+    ],
+)
+def test_errors_of_the_system_say_what_where_and_the_remedy(tmp_path, number, said):
+    path = tmp_path / "out.json"
+
+    def fail():
+        with writing(path):
+            raise OSError(number, os.strerror(number))
+
+    with pytest.raises(OutputError, match=said) as caught:
+        fail()
+    assert str(path) in str(caught.value)
+    assert "--out" in str(caught.value)
+
+
+def test_broken_pipe_passes(tmp_path):
+    def fail():
+        with writing(tmp_path):
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        fail()
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(OutputError, match="there is no folder"):
+        OutputFile(tmp_path / "no" / "out.json")
+
+
+def test_a_folder_is_not_replaced_by_a_file(tmp_path):
+    with pytest.raises(OutputError, match="is a folder"):
+        OutputFile(tmp_path, overwrite=True)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_full_disk_leaves_nothing(tmp_path):
+    path = tmp_path / "out.json"
+    temporary_name(path).symlink_to("/dev/full")
+
+    def fill():
+        with OutputFile(path) as file:
+            file.write(b"x" * 100_000)
+
+    with pytest.raises(OutputError, match="no space is left"):
+        fill()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_disk_that_is_full_at_the_very_end(tmp_path):
+    path = tmp_path / "out.json"
+    temporary_name(path).symlink_to("/dev/full")
+
+    def fill():
+        with OutputFile(path) as file:
+            file.write(b"x")
+
+    with pytest.raises(OutputError):
+        fill()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_appears_whole(tmp_path):
+    path = tmp_path / "out"
+    with output_folder(path, "*.json") as folder:
+        (folder / "a.json").write_text("1")
+        assert not path.exists()
+    assert [file.name for file in path.iterdir()] == ["a.json"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_folder_does_not_appear_after_an_error(tmp_path):
+    def fail():
+        with output_folder(tmp_path / "out", "*.json") as folder:
+            (folder / "a.json").write_text("1")
+            raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_is_replaced_only_on_request_and_only_if_it_is_ours(tmp_path):
+    def make(overwrite):
+        with output_folder(tmp_path / "out", "*.json", overwrite=overwrite) as folder:
+            (folder / "b.json").write_text("2")
+
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.json").write_text("1")
+    with pytest.raises(OutputError, match="--overwrite"):
+        make(overwrite=False)
+    make(overwrite=True)
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["b.json"]
+    (tmp_path / "out" / "thesis.txt").write_text("precious")
+    with pytest.raises(OutputError, match="holds more than"):
+        make(overwrite=True)
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "precious"
