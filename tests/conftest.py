@@ -55,9 +55,9 @@ def make_video() -> Callable[..., Path]:
     """A function that writes a small video with PyAV; every image of it tells its position by its grey level."""
     import av
 
-    def sound(container: av.container.OutputContainer, codec: str, seconds: float, hertz: float) -> None:
-        rate = 48000
-        stream = container.add_stream(codec, rate=rate, layout="mono")
+    rate = 48000
+
+    def play(container: av.container.OutputContainer, stream: av.AudioStream, seconds: float, hertz: float) -> None:
         frame_format = stream.codec_context.format.name
         wave = np.sin(2 * np.pi * hertz / rate * np.arange(int(rate * seconds)))
         samples = (wave * 20000).astype(np.int16) if "s16" in frame_format else wave.astype(np.float32)
@@ -113,11 +113,11 @@ def make_video() -> Callable[..., Path]:
                 context.sample_aspect_ratio = aspect
             if rotation or mirrored:
                 stream.set_display_rotation(-rotation, hflip=mirrored)
-            if not images:
-                container.start_encoding()
-            for number, name in enumerate(audio):
+            tracks = [container.add_stream(name, rate=rate, layout="mono") for name in audio]
+            container.start_encoding()
+            for number, track in enumerate(tracks):
                 seconds = audio_s if audio_s is not None else (times[-1] + 1 / fps if times else 1.0)
-                sound(container, name, seconds, 440.0 * (number + 1))
+                play(container, track, seconds, 440.0 * (number + 1))
             for image, time in zip(images, times, strict=True):
                 kind = "rgb48le" if image.dtype == np.uint16 else "rgb24"
                 frame = av.VideoFrame.from_ndarray(image, format=kind)

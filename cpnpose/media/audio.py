@@ -15,7 +15,7 @@ from av.container.output import OutputContainer
 from av.packet import Packet
 from av.stream import Discard
 
-from cpnpose.media.codecs import audio_encoder, can_copy_audio
+from cpnpose.media.codecs import audio_encoder, can_copy_audio, can_hold_audio
 from cpnpose.media.source import open_input, origin_of
 
 
@@ -42,7 +42,8 @@ class _Transcoded:
 
     def __init__(self, source: AudioStream, output: OutputContainer, encoder: str) -> None:
         rate = 48000 if encoder == "libopus" or source.rate > 48000 else source.rate
-        layout = source.layout.name if source.channels <= 2 or encoder == "aac" else "stereo"
+        fallback = source.layout.name if encoder == "aac" and source.channels in (4, 6, 8) else "stereo"
+        layout = {1: "mono", 2: "stereo"}.get(source.channels, fallback)
         stream = output.add_stream(encoder, rate=rate, layout=layout)
         assert isinstance(stream, AudioStream)
         self._stream = stream
@@ -101,6 +102,9 @@ class AudioCarrier:
             self.notes.append(f"audio track {number} was left out: its format is not known to this FFmpeg")
             return
         name = stream.codec_context.codec.canonical_name
+        if not can_hold_audio(path):
+            self.notes.append(f"audio track {number} was left out: {path.suffix} has no sound")
+            return
         stream.discard = Discard.default
         if can_copy_audio(path, name):
             self._carried[stream.index] = _Copied(stream, self._output)

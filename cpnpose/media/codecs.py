@@ -83,6 +83,8 @@ def choose_codec(path: Path, codec: str | None, crf: int | None, preset: str | N
         options = {"preset": preset or "veryfast", "crf": str(quality)}
         if encoder == "libx265":
             options["x265-params"] = "log-level=error"
+        if suffix == ".avi":
+            options["bf"] = "0"  # AVI has no presentation times, so frames must be stored in the order of display.
     elif crf is not None:
         options = {"qscale": str(crf)}
     quicktime = suffix in (".mp4", ".m4v", ".mov")
@@ -95,6 +97,11 @@ def can_copy_audio(path: Path, codec: str) -> bool:
     if codec.startswith("pcm_"):
         return suffix in _PCM_SUFFIXES
     return suffix == ".mkv" or codec in _COPIED_AUDIO.get(suffix, set())
+
+
+def can_hold_audio(path: Path) -> bool:
+    """Whether a file of this name can carry sound at all."""
+    return path.suffix.lower() != ".gif"
 
 
 def audio_encoder(path: Path) -> str:

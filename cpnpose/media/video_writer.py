@@ -78,6 +78,7 @@ class VideoWriter:
         try:
             self._container = self._open()
             self._stream = self._add_video(self._codec, time_base, fps or Fraction(25))
+            self._start_encoder()
             if source is not None:
                 self._add_audio(source, start, end)
             self._container.start_encoding()
@@ -118,6 +119,16 @@ class VideoWriter:
             context.codec_tag = codec.tag
         self._time_base = base
         return stream
+
+    def _start_encoder(self) -> None:
+        encoder = self._codec.encoder
+        try:
+            self._stream.codec_context.open(strict=False)
+        except av.error.FFmpegError as error:
+            raise OptionError(
+                f"{self.path}: the encoder {encoder} does not start here for {self._size[1]}x{self._size[0]} pixels "
+                f"({error.strerror}). Choose another codec; h264 works everywhere."
+            ) from error
 
     def _add_audio(self, source: str | Path, start: float, end: float | None) -> None:
         assert self._container is not None
