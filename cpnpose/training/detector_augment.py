@@ -112,8 +112,8 @@ def _fill(
     area, visible = _area(people), _area(clipped)
     kept = (visible >= _VISIBLE * area) & (visible >= _SMALLEST**2)
     unclear = ~kept & (visible > 0)
-    crowds = _clip(crowds + np.tile(start, 2), region)
-    ignore = np.concatenate([clipped[unclear], crowds[_area(crowds) > 0]])
+    crowded = _clip(crowds + np.tile(start, 2), region)
+    ignore = np.concatenate([clipped[unclear], crowded[_area(crowded) > 0]])
     return clipped[kept], ignore, np.zeros((0, 4), np.float32) if sample.complete else region[None]
 
 
@@ -150,5 +150,5 @@ def _clip(boxes: npt.NDArray[np.float64], region: FloatArray) -> FloatArray:
     return np.concatenate([low, high], 1).astype(np.float32)
 
 
-def _area(boxes: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:  # type: ignore[type-arg]
+def _area(boxes: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])

@@ -2,79 +2,29 @@
 
 from __future__ import annotations
 
-import copy
-import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cpnpose.errors import TrainingError
-from cpnpose.evaluate_boxes import box_metrics, chosen_images, detect_all
+from cpnpose.evaluate_boxes import box_metrics
 from cpnpose.models.backbone import MobileNetV2Features, load_imagenet_backbone
-from cpnpose.models.detect_batch import DetectorNetwork, network_size
-from cpnpose.models.detector import ARCHITECTURE, Detector, DetectorConfig, build_detector, normalize
+from cpnpose.models.detect_batch import network_size
+from cpnpose.models.detector import ARCHITECTURE, build_detector, normalize
 from cpnpose.models.weights import WeightsMetadata, find_weights, load_state, save_weights
 from cpnpose.pipeline.device import choose_device, choose_precision
-from cpnpose.pose.types import Detections, ImageArray
 from cpnpose.training import run
-from cpnpose.training.detector_augment import Canvas, compose
-from cpnpose.training.detector_data import BoxDataset, read_coco, read_pixels, read_samples
-from cpnpose.training.detector_picture import boxes_picture
+from cpnpose.training.detector_batch import DetectorBatch, make_batch
+from cpnpose.training.detector_data import BoxDataset, read_samples
+from cpnpose.training.detector_options import DetectorTraining, scaled_groups
+from cpnpose.training.detector_validation import draw_validation, find_in_validation
 
 CHECKPOINT = "checkpoint.pt"
-_RAW_SCORE = 0.02
-_FINISH = 0.85
-"""From this share of the schedule on, canvases are mostly whole images at the detector's own size."""
-
-
-@dataclass(frozen=True)
-class DetectorTraining:
-    """Options of a detector training run."""
-
-    data: Path
-    annotations: tuple[Path, ...]
-    val: Path | None
-    out: Path
-    incomplete: tuple[Path, ...] = ()
-    """Those annotation files in which people may have no box."""
-    backbone_weights: Path | None = None
-    """ImageNet weights of MobileNetV2, ``.npz``."""
-    init: str | None = None
-    """Detector weights to start from: a file or a name of the manifest."""
-    steps: int = 8000
-    stop_after: float | None = None
-    """Minutes after which the schedule is at its end, whatever ``steps`` says; measured over all resumed parts."""
-    batch: int = 16
-    """Canvases of 320x320 in a step; larger ones come in smaller batches of as many pixels."""
-    lr: float = 1e-2
-    """Of the neck and heads, relative to the typical size of each layer's weights; a fifth of it for the backbone."""
-    weight_decay: float = 0.02
-    warmup_steps: int = 300
-    ema_decay: float = 0.998
-    evaluate_every: int = 1000
-    evaluate_images: int = 60
-    """Validation images of the evaluations on the way; the last one takes all."""
-    checkpoint_every: int = 250
-    seed: int = 0
-    device: str = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    config: DetectorConfig = field(default_factory=DetectorConfig)
-
-    def fingerprint(self) -> dict[str, Any]:
-        """What must be the same for a checkpoint to be resumed."""
-        return {
-            "config": repr(self.config),
-            "batch": self.batch,
-            "seed": self.seed,
-            "files": [path.name for path in self.annotations],
-        }
 
 
 def train_detector(
@@ -98,14 +48,6 @@ def train_detector(
     options.out.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(1) as worker:
         return DetectorRun(options, on_step).train(worker)
-
-
-@dataclass(frozen=True)
-class _Batch:
-    pixels: Tensor
-    """uint8 (N, H, W, 3)."""
-    targets: list[dict[str, Tensor]]
-    names: list[str]
 
 
 class DetectorRun:
@@ -152,7 +94,9 @@ class DetectorRun:
             if self.step % 20 == 0 or last:
                 speed = pixels / 320**2 / (time.monotonic() - window)
                 entry = {name: round(value / counted, 4) for name, value in sums.items()}
-                self._tell({"step": self.step, **entry, "canvases_per_s": round(speed, 1), "fraction": round(fraction, 4)})
+                self._tell(
+                    {"step": self.step, **entry, "canvases_per_s": round(speed, 1), "fraction": round(fraction, 4)}
+                )
                 sums, counted, pixels, window = {}, 0, 0, time.monotonic()
             if self.step % self.options.evaluate_every == 0 or last:
                 metrics = self._evaluate(None if last else self.options.evaluate_images)
@@ -169,33 +113,18 @@ class DetectorRun:
         by_time = self.minutes / self.options.stop_after if self.options.stop_after else 0.0
         return min(1.0, max(self.step / max(1, self.options.steps), by_time))
 
-    def _batches(self, worker: ThreadPoolExecutor) -> Iterator[_Batch]:
+    def _batches(self, worker: ThreadPoolExecutor) -> Iterator[DetectorBatch]:
         """The batches from the present step on, made in the background a little ahead."""
-        waiting: list[Future[_Batch]] = []
+        waiting: list[Future[DetectorBatch]] = []
         number = self.step
         while True:
             while len(waiting) < 3:
                 ahead = (number - self.step) / max(1, self.options.steps)
-                waiting.append(worker.submit(self._make_batch, number, self.fraction() + ahead))
+                waiting.append(worker.submit(make_batch, self.dataset, self.options, number, self.fraction() + ahead))
                 number += 1
             yield waiting.pop(0).result()
 
-    def _make_batch(self, number: int, fraction: float) -> _Batch:
-        """The batch of a step; the same whenever it is made (by steps; with ``stop_after`` its end phase may shift)."""
-        rng = np.random.default_rng([self.options.seed, number])
-        finishing = fraction >= _FINISH
-        native = math.sqrt(self.options.config.input_pixels)
-        small = _multiple(native * 0.722)
-        sizes = [(small, small)] + [network_size(*shape, self.options.config.input_pixels) for shape in ((3, 4), (4, 3))]
-        size = sizes[int(rng.choice(3, p=(0.2, 0.55, 0.25) if finishing else (0.55, 0.3, 0.15)))]
-        count = max(1, round(self.options.batch * small * small / (size[0] * size[1])))
-        mosaic = 0.2 if finishing else 0.5
-        canvases = [compose(self.dataset, rng, size, nominal_side=native, mosaic=mosaic) for _ in range(count)]
-        names = [self.dataset.samples[i].path.name for canvas in canvases for i in canvas.indices]
-        pixels = torch.from_numpy(np.stack([canvas.pixels for canvas in canvases]))
-        return _Batch(pixels, [_target(canvas) for canvas in canvases], names)
-
-    def _train_step(self, batch: _Batch) -> dict[str, float]:
+    def _train_step(self, batch: DetectorBatch) -> dict[str, float]:
         torch.manual_seed((self.options.seed << 32) + self.step)  # the heads draw their examples at random
         factor = self._rate_factor()
         for group in self.optimizer.param_groups:
@@ -208,7 +137,7 @@ class DetectorRun:
         loss = torch.stack(list(losses.values())).sum()
         total = run.check_finite(loss, self.step, batch.names)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), 10.0)
         self.optimizer.step()
         self.ema.update(self.model)
@@ -222,35 +151,18 @@ class DetectorRun:
         options = self.options
         if options.val is None:
             return {}
-        network = DetectorNetwork(copy.deepcopy(self.ema.model), self.device, self.dtype)  # type: ignore[arg-type]
-        nms = options.config.nms
-
-        def detect(images: list[ImageArray]) -> list[Detections]:
-            return [Detections(*people) for people in network.detect(images, score=_RAW_SCORE, nms=nms)]
-
-        found = detect_all(detect, options.val, options.data, limit=limit)
+        found = find_in_validation(self.ema.model, options, self.device, self.dtype, limit)
         metrics = box_metrics(options.val, found)
-        self._draw(found)
+        draw_validation(options, found)
         name = "val_all" if limit is None else f"val_{limit}"
-        self._tell({"step": self.step, "fraction": round(self.fraction(), 4)} | {f"{name}_{k}": v for k, v in metrics.items()})
+        self._tell(
+            {"step": self.step, "fraction": round(self.fraction(), 4)} | {f"{name}_{k}": v for k, v in metrics.items()}
+        )
         run.plot_curves(self.log.path, options.out / "curves.png")
         if limit is None or metrics["AP"] > self.best_ap:
             self.best_ap = metrics["AP"]
             self._save_weights("best.safetensors", metrics, f"{len(found)} validation images")
         return metrics
-
-    def _draw(self, found: dict[int, Detections]) -> None:
-        assert self.options.val is not None
-        samples = {s.image_id: s for s in read_samples(self.options.val, self.options.data)}
-        ids = [int(entry["id"]) for entry in read_coco(self.options.val)["images"] if int(entry["id"]) in found]
-        ids = chosen_images(ids, 16)
-        boxes_picture(
-            self.options.out / "boxes.png",
-            [read_pixels(samples[i].path) for i in ids],
-            [found[i] for i in ids],
-            [samples[i].boxes_xyxy for i in ids],
-            score=self.options.config.score,
-        )
 
     def _save(self) -> None:
         self.fraction()
@@ -301,38 +213,3 @@ class DetectorRun:
         self.log.write(**entry)
         if self.on_step is not None:
             self.on_step(entry)
-
-
-def scaled_groups(model: Detector, lr: float, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups for AdamW whose learning rates follow the size of the weights.
-
-    Adam moves each weight by about the learning rate whatever its gradient, and the folded layers of the backbone
-    differ by a factor of 50 in the size of their weights. So a layer's rate is ``lr`` times the root mean square of its
-    weights at the start (neck and heads: at least 0.02, some start near zero), a fifth of that in the backbone.
-    """
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        backbone = ".blocks." in name
-        decayed = parameter.ndim > 1
-        size = float(parameter.detach().square().mean().sqrt()) if decayed else 0.1
-        size = size if backbone and decayed else max(size, 0.02)
-        rate = lr * 2.0 ** round(math.log2(max(size, 1e-4))) * (0.2 if backbone else 1.0)
-        groups.setdefault((rate, decayed), []).append(parameter)
-    return [
-        {"params": members, "lr": rate, "full_lr": rate, "weight_decay": weight_decay if decayed else 0.0}
-        for (rate, decayed), members in groups.items()
-    ]
-
-
-def _target(canvas: Canvas) -> dict[str, Tensor]:
-    return {
-        "boxes": torch.from_numpy(canvas.boxes_xyxy),
-        "ignore": torch.from_numpy(canvas.ignore_xyxy),
-        "doubtful": torch.from_numpy(canvas.doubtful_xyxy),
-    }
-
-
-def _multiple(side: float) -> int:
-    return max(1, round(side / 32)) * 32

@@ -1,0 +1,77 @@
+"""``cpnpose evaluate-boxes``: COCO box metrics of a detector."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cpnpose.errors import OutputError
+
+_RAW_SCORE = 0.02
+_RAW_NMS = 0.95
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command ``evaluate-boxes``."""
+    app.command("evaluate-boxes")(evaluate_boxes_command)
+
+
+def evaluate_boxes_command(
+    annotations: Annotated[Path, typer.Option(help="COCO file with boxes of people.")],
+    data: Annotated[Path, typer.Option(help="Folder that the annotations' file names start from.")],
+    detector: Annotated[str, typer.Option(help="Name of a detector.")] = "default",
+    detector_weights: Annotated[Path | None, typer.Option(help="A weights file in place of the named one.")] = None,
+    nms: Annotated[float | None, typer.Option(help="IoU of the suppression. Default: the best of a sweep.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only as many images, evenly chosen.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16.")] = "auto",
+    report: Annotated[Path | None, typer.Option(help="Write the figures as JSON.")] = None,
+) -> None:
+    """Measure a detector of people on annotated images by COCO's rules, and find the thresholds that suit it."""
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from cpnpose.evaluate_boxes import box_metrics, detect_all, suppressed, sweep_thresholds
+    from cpnpose.pipeline.load_detector import load_detector
+
+    find = load_detector(
+        detector,
+        weights=detector_weights,
+        device=device,
+        precision=precision,
+        score=_RAW_SCORE,
+        nms=_RAW_NMS,
+        max_people=300,
+    )
+    raw = detect_all(find, annotations, data, limit=limit)
+    thresholds = sweep_thresholds(annotations, raw)
+    chosen = thresholds["best"]["nms"] if nms is None else nms
+    metrics = box_metrics(annotations, suppressed(raw, chosen))
+    table = Table(title=f"{detector_weights or detector}: boxes of people on {len(raw)} images, NMS {chosen:g}")
+    for name in metrics:
+        table.add_column(name, justify="right")
+    table.add_row(*(f"{value:.1f}" for value in metrics.values()))
+    console = Console()
+    console.print(table)
+    best = thresholds["best"]
+    console.print(
+        f"best NMS by AP: {best['nms']:g}; best score by F1 there: {best['score']:g} "
+        f"(precision {best['precision']:g} %, recall {best['recall']:g} % of people above 32x32 pixels)"
+    )
+    if report is not None:
+        content = {
+            **metrics,
+            "nms": chosen,
+            "images": len(raw),
+            "detector": str(detector_weights or detector),
+            "precision": precision,
+            "thresholds": thresholds,
+        }
+        try:
+            report.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"{report}: cannot be written ({error.strerror}); choose another place") from error

@@ -1,0 +1,198 @@
+"""How well a detector finds people: COCO's box metrics and the thresholds that suit it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torchvision.ops import box_iou, nms
+
+from cpnpose.errors import InputError
+from cpnpose.pose.types import Detections, ImageArray
+from cpnpose.training.detector_data import read_coco, read_pixels
+
+_PERSON = 1
+_BATCH = 4
+
+Detect = Callable[[list[ImageArray]], list[Detections]]
+"""Images of one shape (H, W, 3) uint8 RGB to the boxes in each."""
+
+
+def detect_all(detect: Detect, annotations: Path, images: Path, *, limit: int | None = None) -> dict[int, Detections]:
+    """Run a detector over the images of a COCO file; people by image id.
+
+    Args:
+        detect: called with up to four images of the same shape.
+        limit: only as many images, evenly chosen.
+
+    Raises:
+        InputError: the annotations or an image cannot be read.
+    """
+    entries = chosen_images(read_coco(annotations)["images"], limit)
+    by_shape: dict[tuple[int, ...], list[tuple[int, ImageArray]]] = {}
+    found: dict[int, Detections] = {}
+
+    def run(waiting: list[tuple[int, ImageArray]]) -> None:
+        for (image_id, _), people in zip(waiting, detect([image for _, image in waiting]), strict=True):
+            found[image_id] = people
+        waiting.clear()
+
+    for entry in entries:
+        image = read_pixels(images / entry["file_name"])
+        waiting = by_shape.setdefault(image.shape, [])
+        waiting.append((int(entry["id"]), image))
+        if len(waiting) == _BATCH:
+            run(waiting)
+    for waiting in by_shape.values():
+        if waiting:
+            run(waiting)
+    return found
+
+
+def chosen_images(entries: Sequence[Any], limit: int | None) -> list[Any]:
+    """All entries, or ``limit`` of them, evenly spread."""
+    if limit is None or limit >= len(entries):
+        return list(entries)
+    return [entries[int(i)] for i in np.linspace(0, len(entries) - 1, limit).round()]
+
+
+def box_metrics(annotations: Path, found: Mapping[int, Detections]) -> dict[str, float]:
+    """COCO's box metrics (pycocotools, 101 recall points) on the images of ``found``, in percent.
+
+    ``AP`` (mean over IoU 0.50 to 0.95, at most 100 boxes an image), ``AP50``, ``AP75``, ``AP50_above_32px`` (people
+    whose ``area`` is more than 32x32 pixels, as COCO's medium and large together) and ``AR10`` (mean recall over the
+    IoUs with 10 boxes an image). Persons without keypoints count; ``iscrowd`` regions are ignored.
+
+    Raises:
+        InputError: pycocotools is missing, or the file is no COCO annotation file.
+    """
+    try:
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+    except ImportError as error:
+        raise InputError("box metrics need pycocotools: pip install 'cpnpose[train]'") from error
+    data = read_coco(annotations)
+    truth = [dict(entry) for entry in data["annotations"] if entry.get("category_id", _PERSON) == _PERSON]
+    for number, entry in enumerate(truth, start=1):  # id 0 would count as "no match" in pycocotools
+        entry["id"] = number
+        entry.setdefault("area", entry["bbox"][2] * entry["bbox"][3])
+        entry.setdefault("iscrowd", 0)
+    results = [
+        {"image_id": image_id, "category_id": _PERSON, "bbox": [x1, y1, x2 - x1, y2 - y1], "score": score}
+        for image_id, people in found.items()
+        for (x1, y1, x2, y2), score in zip(people.boxes_xyxy.tolist(), people.scores.tolist(), strict=True)
+    ]
+    names = ("AP", "AP50", "AP75", "AP50_above_32px", "AR10")
+    if not results:
+        return dict.fromkeys(names, 0.0)
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = {
+            "info": {},
+            "images": data["images"],
+            "annotations": truth,
+            "categories": [{"id": _PERSON, "name": "person"}],
+        }
+        coco.createIndex()
+        evaluation = COCOeval(coco, coco.loadRes(results), "bbox")
+        evaluation.params.imgIds = sorted(found)
+        evaluation.params.areaRng = [[0, 1e10], [32**2, 1e10]]
+        evaluation.params.areaRngLbl = ["all", "above_32px"]
+        evaluation.params.maxDets = [1, 10, 100]
+        evaluation.evaluate()
+        evaluation.accumulate()
+    precision = evaluation.eval["precision"]  # (IoU, recall, category, area, maxDets)
+    recall = evaluation.eval["recall"]  # (IoU, category, area, maxDets)
+    values = (
+        precision[:, :, 0, 0, 2],
+        precision[0, :, 0, 0, 2],
+        precision[5, :, 0, 0, 2],
+        precision[0, :, 0, 1, 2],
+        recall[:, 0, 0, 1],
+    )
+    return {name: _percent(value) for name, value in zip(names, values, strict=True)}
+
+
+def sweep_thresholds(
+    annotations: Path,
+    raw: Mapping[int, Detections],
+    nms_values: Sequence[float] = (0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7),
+) -> dict[str, Any]:
+    """Which score threshold and NMS suit a detector.
+
+    Args:
+        raw: its boxes with a low score threshold and next to no NMS.
+
+    Returns:
+        ``best`` (``nms`` by AP, then ``score`` by the F1 of boxes against people above 32x32 pixels at IoU 0.5, with
+        ``precision`` and ``recall`` in percent there) and ``sweep``: AP and AP50 by NMS.
+    """
+    sweep = []
+    for value in nms_values:
+        metrics = box_metrics(annotations, suppressed(raw, value))
+        sweep.append({"nms": value, "AP": metrics["AP"], "AP50": metrics["AP50"], "AR10": metrics["AR10"]})
+    best = max(sweep, key=lambda row: row["AP"])
+    score, precision, recall = _best_score(annotations, suppressed(raw, best["nms"]))
+    chosen = {"nms": best["nms"], "score": score, "precision": precision, "recall": recall}
+    return {"best": chosen, "sweep": sweep}
+
+
+def suppressed(raw: Mapping[int, Detections], threshold: float) -> dict[int, Detections]:
+    """The boxes that non-maximum suppression at an IoU of ``threshold`` leaves."""
+    left = {}
+    for image_id, people in raw.items():
+        boxes, scores = torch.from_numpy(people.boxes_xyxy), torch.from_numpy(people.scores)
+        rows = nms(boxes, scores, threshold).numpy()
+        left[image_id] = Detections(people.boxes_xyxy[rows], people.scores[rows])
+    return left
+
+
+def _best_score(annotations: Path, found: Mapping[int, Detections]) -> tuple[float, float, float]:
+    """Threshold, precision and recall (percent) of the best F1. People and boxes up to 32x32 pixels and boxes in
+    crowds neither count nor harm."""
+    scores, hits, people = [], [], 0
+    truth: dict[int, list[tuple[list[float], bool]]] = {}
+    for entry in read_coco(annotations)["annotations"]:
+        if entry.get("category_id", _PERSON) == _PERSON:
+            x, y, w, h = entry["bbox"]
+            counted = not entry.get("iscrowd", 0) and entry.get("area", w * h) > 32**2
+            truth.setdefault(int(entry["image_id"]), []).append(([x, y, x + w, y + h], counted))
+    for image_id, boxes in found.items():
+        rows = truth.get(image_id, [])
+        counted = np.array([flag for _, flag in rows], bool)
+        people += int(counted.sum())
+        true = torch.tensor([box for box, _ in rows], dtype=torch.float32).reshape(-1, 4)
+        overlaps = box_iou(torch.from_numpy(boxes.boxes_xyxy), true).numpy()
+        free = np.ones(len(rows), bool)
+        for row in np.argsort(-boxes.scores, kind="stable"):
+            candidates = np.flatnonzero((overlaps[row] >= 0.5) & free)
+            match = candidates[np.argmax(overlaps[row][candidates])] if len(candidates) else None
+            width, height = boxes.boxes_xyxy[row, 2:] - boxes.boxes_xyxy[row, :2]
+            if match is not None:
+                free[match] = False
+            if (match is None and width * height <= 32**2) or (match is not None and not counted[match]):
+                continue
+            scores.append(float(boxes.scores[row]))
+            hits.append(match is not None)
+    if not hits or not people:
+        return 0.5, 0.0, 0.0
+    order = np.argsort(-np.array(scores), kind="stable")
+    true_positives = np.cumsum(np.array(hits)[order])
+    count = np.arange(1, len(order) + 1)
+    f1 = 2 * true_positives / (count + people)
+    best = int(np.argmax(f1))
+    return (
+        round(float(np.array(scores)[order][best]), 3),
+        round(100 * float(true_positives[best] / count[best]), 1),
+        round(100 * float(true_positives[best] / people), 1),
+    )
+
+
+def _percent(values: Any) -> float:
+    known = values[values > -1]
+    return round(100 * float(known.mean()), 2) if known.size else 0.0

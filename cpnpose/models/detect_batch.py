@@ -1,0 +1,110 @@
+"""Running the person detector on images: sizes, resizing, number format, thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import nms as suppress
+
+from cpnpose.models.detector import Detector, normalize
+from cpnpose.pose.types import FloatArray, ImageArray
+
+_CELL = 32
+
+
+def network_size(height: int, width: int, pixels: int) -> tuple[int, int]:
+    """The (height, width) to which an image is brought: multiples of 32, about ``pixels`` in all, close to its shape.
+
+    Images of one shape always get one size, so a batch needs no padding; up to ~8 % of stretch is accepted for that.
+    """
+    scale = (pixels / (height * width)) ** 0.5
+    rows = max(1, round(height * scale / _CELL))
+    columns = max(1, round(pixels / (rows * _CELL * _CELL)))
+    wanted = width / height
+    candidates = [
+        (r, c) for r in (rows - 1, rows, rows + 1) for c in range(columns - 2, columns + 3) if r > 0 and c > 0
+    ]
+
+    def cost(size: tuple[int, int]) -> float:
+        stretch = abs(np.log(size[1] / size[0] / wanted))
+        return float(stretch + 0.5 * abs(np.log(size[0] * size[1] * _CELL * _CELL / pixels)))
+
+    best = min(candidates, key=cost)
+    return best[0] * _CELL, best[1] * _CELL
+
+
+class DetectorNetwork(nn.Module):
+    """A detector ready to find people in uint8 images.
+
+    Args:
+        model: it is put into eval mode and, for ``dtype`` other than float32, its convolutions and linear layers are
+            converted in place; proposals and boxes are computed in float32 all the same.
+        device: where it runs.
+        dtype: float32, bfloat16 or (CUDA only) float16.
+    """
+
+    def __init__(self, model: Detector, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.device, self.dtype = torch.device(device), dtype
+        self.model = model.eval().to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if dtype != torch.float32:
+            self.model.to(dtype)
+        self.input_pixels = model.config.input_pixels
+
+    @torch.inference_mode()
+    def detect(
+        self, images: Sequence[ImageArray], *, score: float, nms: float, max_people: int = 100
+    ) -> list[tuple[FloatArray, FloatArray]]:
+        """People in images of one shape.
+
+        Args:
+            images: (H, W, 3) uint8 RGB each, all of the same shape.
+            score: boxes below it are left out.
+            nms: intersection over union above which the weaker of two boxes is left out; 1 keeps all.
+            max_people: most boxes per image.
+
+        Returns:
+            Per image boxes (n, 4) xyxy in pixels of the image and scores (n,), float32, best first.
+        """
+        if not len(images):
+            return []
+        height, width = images[0].shape[:2]
+        small_height, small_width = network_size(height, width, self.input_pixels)
+        pixels = normalize(self._resized(images, small_height, small_width)).to(self.dtype)
+        factors = torch.tensor([width / small_width, height / small_height] * 2, device=self.device)
+        people = []
+        for boxes, scores in self.model(pixels):
+            rows = torch.where(scores >= score)[0]
+            rows = rows[scores[rows].argsort(descending=True, stable=True)]
+            if nms < 1:
+                rows = rows[suppress(boxes[rows], scores[rows], nms)]
+            rows = rows[:max_people]
+            table = torch.cat([boxes[rows] * factors, scores[rows, None]], 1).cpu().numpy()
+            people.append((table[:, :4].astype(np.float32), table[:, 4].astype(np.float32)))
+        return people
+
+    def _resized(self, images: Sequence[ImageArray], height: int, width: int) -> Tensor:
+        """uint8 (N, height, width, 3) on the device: shrunk by OpenCV on a CPU, there on a graphics card."""
+        if self.device.type == "cpu":
+            return torch.from_numpy(np.stack([shrink(image, height, width) for image in images]))
+        pixels = torch.from_numpy(np.stack(images)).to(self.device, non_blocking=True).permute(0, 3, 1, 2).float()
+        sized = F.interpolate(pixels, (height, width), mode="bilinear", antialias=True)
+        return sized.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+    def forward(self, images: Sequence[ImageArray], **options: Any) -> list[tuple[FloatArray, FloatArray]]:
+        """The same as :meth:`detect`."""
+        return self.detect(images, **options)
+
+
+def shrink(image: ImageArray, height: int, width: int) -> ImageArray:
+    """An image (H, W, 3) at (height, width): by area where it becomes clearly smaller, else bilinear."""
+    if image.shape[:2] == (height, width):
+        return image
+    way = cv2.INTER_AREA if image.shape[0] > 1.3 * height else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (width, height), interpolation=way), np.uint8)
