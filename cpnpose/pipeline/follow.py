@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from cpnpose.formats.frame_record import quantize
+from cpnpose.pipeline.fill import without_filled
 from cpnpose.pipeline.options import StreamOptions
 from cpnpose.pipeline.smooth import OneEuroFilter
 from cpnpose.pipeline.track import PoseTracker, TrackerOptions
-from cpnpose.pose.types import Frame, Poses
+from cpnpose.pose.keypoints import FLIP_INDEX, NUM_KEYPOINTS
+from cpnpose.pose.types import FLAG_SWAPPED, Frame, Poses
 
 
 class Follower:
@@ -39,6 +43,22 @@ class Follower:
 
 
 def as_estimated(poses: Poses) -> Poses:
-    """Followed poses as they were before: without ids and with the raw keypoints."""
+    """Followed poses as they were before: without ids and added people, with the raw keypoints, and with scores back
+    on the side where the network gave them."""
+    poses = without_filled(poses)
     raw = poses.keypoints_xy if poses.raw_keypoints_xy is None else poses.raw_keypoints_xy
-    return replace(poses, keypoints_xy=raw, raw_keypoints_xy=None, track_ids=None, flags=None)
+    scores, uncertainty = poses.keypoint_scores, poses.uncertainty_px
+    if poses.flags is not None:
+        swapped = (poses.flags & FLAG_SWAPPED) > 0
+        order = np.where(swapped, np.array(FLIP_INDEX), np.arange(NUM_KEYPOINTS))
+        scores = np.take_along_axis(scores, order, axis=1)
+        uncertainty = None if uncertainty is None else np.take_along_axis(uncertainty, order, axis=1)
+    return replace(
+        poses,
+        keypoints_xy=raw,
+        keypoint_scores=scores,
+        uncertainty_px=uncertainty,
+        raw_keypoints_xy=None,
+        track_ids=None,
+        flags=None,
+    )

@@ -27,35 +27,46 @@ class Chunk:
         return [frame for segment in self.segments for frame in segment]
 
 
+class SegmentStarts:
+    """Tells at which frames a segment begins: every ``detect_every`` frames, and where the scene cuts. Feed it every
+    frame in order."""
+
+    def __init__(self, detect_every: int) -> None:
+        self._length = detect_every
+        self._since = detect_every
+        self._cuts = SceneCuts()
+
+    def begins(self, frame: Frame) -> bool:
+        """Whether a segment begins with this frame."""
+        cut = self._length > 1 and self._cuts.is_cut(frame.image)
+        if self._since == self._length or cut:
+            self._since = 0
+        self._since += 1
+        return self._since == 1
+
+
 def chunks_of(frames: Iterable[Frame], detect_every: int, most_frames: int, most_bytes: int) -> Iterator[Chunk]:
-    """Pack frames into segments of ``detect_every`` (fewer where the scene cuts), and segments into chunks.
+    """Pack frames into segments, and segments into chunks.
 
     A chunk ends when another segment would make it larger than ``most_frames`` or ``most_bytes``, but has at least one
     segment. Its make-up depends on the frames alone, never on the clock.
     """
-    cuts = SceneCuts()
-    segments: list[tuple[Frame, ...]] = []
-    segment: list[Frame] = []
+    starts = SegmentStarts(detect_every)
+    segments: list[list[Frame]] = []
     error: Exception | None = None
     try:
         for frame in frames:
-            if segment and (len(segment) == detect_every or cuts.is_cut(frame.image)):
-                segments.append(tuple(segment))
-                segment = []
+            if starts.begins(frame):
                 count = sum(map(len, segments)) + detect_every
-                if count > most_frames or count * frame.image.nbytes > most_bytes:
-                    yield Chunk(tuple(segments))
+                if segments and (count > most_frames or count * frame.image.nbytes > most_bytes):
+                    yield Chunk(tuple(map(tuple, segments)))
                     segments = []
-            if not segment and detect_every > 1:
-                cuts = SceneCuts()
-                cuts.is_cut(frame.image)
-            segment.append(frame)
+                segments.append([])
+            segments[-1].append(frame)
     except Exception as caught:
         error = caught  # what came before it is worked on first
-    if segment:
-        segments.append(tuple(segment))
     if segments:
-        yield Chunk(tuple(segments))
+        yield Chunk(tuple(map(tuple, segments)))
     if error is not None:
         raise error
 

@@ -8,17 +8,25 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from itertools import islice
 
 import cv2
 import torch
 
-from cpnpose.pipeline.carry import CarriedBoxes, SceneCuts
+from cpnpose.pipeline.carry import CarriedBoxes
 from cpnpose.pipeline.detect import Detector
 from cpnpose.pipeline.estimate import PoseNetwork
 from cpnpose.pipeline.follow import Follower
 from cpnpose.pipeline.options import StreamOptions
 from cpnpose.pipeline.queues import Background, map_in_order
-from cpnpose.pipeline.segments import Chunk, chunks_of, detect_people, estimate_chunk, estimate_people
+from cpnpose.pipeline.segments import (
+    Chunk,
+    SegmentStarts,
+    chunks_of,
+    detect_people,
+    estimate_chunk,
+    estimate_people,
+)
 from cpnpose.pose.types import Frame, FrameResult, Poses
 
 _MOST_BYTES = {"cpu": 64 << 20, "cuda": 512 << 20}
@@ -48,20 +56,16 @@ def run_serial(
     """
     options = options or StreamOptions()
     follower = follower or Follower(options)
-    carried: CarriedBoxes | None = None
-    since, cuts = 0, SceneCuts()
+    starts = SegmentStarts(options.detect_every)
     for frame in frames:
-        if carried is None or since == options.detect_every or cuts.is_cut(frame.image):
+        if starts.begins(frame):
             poses = detect_people([frame], detector, network)[0]
-            carried, since = CarriedBoxes(poses), 0
-            cuts = SceneCuts()
-            cuts.is_cut(frame.image)
+            carried = CarriedBoxes(poses)
         else:
             poses = estimate_people([frame], [carried.next(poses)], network)[0]
             if carried.is_lost(poses, frame.image.shape[:2]):
                 poses = detect_people([frame], detector, network)[0]
                 carried = CarriedBoxes(poses)
-        since += 1
         yield FrameResult(frame, follower.update(frame, poses))
 
 
@@ -72,6 +76,7 @@ def run(
     options: StreamOptions | None = None,
     *,
     follower: Follower | None = None,
+    lead: int = 0,
 ) -> Generator[FrameResult, None, None]:
     """As :func:`run_serial`, with equal results, but decoding (the iteration of ``frames``), detection, cropping and
     the network run at the same time as each other and as the caller's own work on the results.
@@ -81,7 +86,8 @@ def run(
     frames. An error of any stage is raised here after the results before it. Close the generator (or use it up) to end
     its threads.
 
-    Arguments and results as in :func:`run_serial`; ``frames`` is iterated in another thread.
+    Arguments and results as in :func:`run_serial`; ``frames`` is iterated in another thread. The first ``lead`` frames
+    are only there because later boxes come from their keypoints: they give no results and ``follower`` has seen them.
     """
     options = options or StreamOptions()
     follower = follower or Follower(options)
@@ -103,7 +109,7 @@ def run(
         decoded = Background(frames, ahead=size, name="decode")
         results = stack.enter_context(Background(estimated(decoded), ahead=size, name="estimate"))
         stack.enter_context(decoded)  # is left first, so that nobody waits for more frames
-        for frame, poses in results:
+        for frame, poses in islice(results, lead, None):
             yield FrameResult(frame, follower.update(frame, poses))
 
 

@@ -1,0 +1,191 @@
+"""One video from its input to its outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from itertools import chain
+from typing import TypeVar
+
+from cpnpose.api import PoseEstimator
+from cpnpose.cli.interrupt import InterruptAtRest
+from cpnpose.cli.outputs import Outputs
+from cpnpose.cli.progress import Progress, ProgressKind, Tally
+from cpnpose.cli.sinks import DataSinks
+from cpnpose.errors import InputError
+from cpnpose.formats import Header
+from cpnpose.media.video import VideoReader, VideoWriter
+from cpnpose.pipeline.follow import Follower, as_estimated
+from cpnpose.pipeline.options import StreamOptions
+from cpnpose.pipeline.queues import Background
+from cpnpose.pipeline.segments import SegmentStarts
+from cpnpose.pipeline.stream import run
+from cpnpose.pose.types import Frame, FrameResult, ImageArray, VideoInfo
+
+T = TypeVar("T")
+Draw = Callable[[FrameResult], ImageArray]
+_DRAWN_AHEAD = 4
+
+
+@dataclass(frozen=True)
+class VideoTask:
+    """What is to be done with one video."""
+
+    source: str
+    outputs: Outputs
+    start: float = 0.0
+    end: float | None = None
+    every: int = 1
+    codec: str | None = None
+    crf: int | None = None
+    hwaccel: str | None = None
+    overwrite: bool = False
+    resume: bool = False
+    extras: tuple[str, ...] = ()
+    """What records carry, see :class:`~cpnpose.formats.Header`."""
+    progress: ProgressKind = "bar"
+
+
+def process_video(task: VideoTask, estimator: PoseEstimator, options: StreamOptions, draw: Draw) -> None:
+    """Estimate the poses of a video and write what the task asks for.
+
+    Raises:
+        CpnposeError: the input cannot be read or an output not written.
+        KeyboardInterrupt: the user stopped the run; the files are whole up to there.
+    """
+    with ExitStack() as stack:
+        reader = stack.enter_context(open_reader(task))
+        header = make_header(task, reader.info, estimator, options)
+        writer = stack.enter_context(open_writer(task, reader)) if task.outputs.picture is not None else None
+        sinks = stack.enter_context(DataSinks(task.outputs, header, overwrite=task.overwrite, resume=task.resume))
+        progress = stack.enter_context(Progress(task.source, expected_frames(task, reader.info), task.progress))
+        interrupt = stack.enter_context(InterruptAtRest())
+        results = results_of(counted(reader, progress.tally), sinks, estimator, options)
+        pictures = ((item, draw(item.result)) if writer is not None else (item, None) for item in results)
+        drawn = stack.enter_context(Background(closing_with(pictures, results), ahead=_DRAWN_AHEAD, name="draw"))
+        try:
+            while True:
+                with interrupt.waiting():
+                    if (pair := next(drawn, None)) is None:
+                        break
+                item, picture = pair
+                if writer is not None and picture is not None:
+                    writer.write(item.result.frame, picture)
+                (sinks.repeat if item.repeated else sinks.write)(item.result)
+                progress.tally.add(item.result.poses)
+                progress.update()
+        except KeyboardInterrupt:
+            finish(task, progress, reader, writer, interrupted=True)
+            raise
+    finish(task, progress, reader, writer)
+
+
+@dataclass(frozen=True)
+class Item:
+    """A result on its way to the files."""
+
+    result: FrameResult
+    repeated: bool
+    """The record of an earlier run holds it already."""
+
+
+def results_of(
+    frames: Iterator[Frame], sinks: DataSinks, estimator: PoseEstimator, options: StreamOptions
+) -> Generator[Item, None, None]:
+    """First the results that an earlier run has recorded, then those of the remaining frames.
+
+    Raises:
+        InputError: the record is of another video.
+    """
+    follower = Follower(options)
+    starts = SegmentStarts(options.detect_every)
+    segment: list[Frame] = []
+    for recorded in sinks.recorded():
+        frame = next(frames, None)
+        if frame is None or (frame.index, frame.pts) != (recorded.frame.index, recorded.frame.pts):
+            raise InputError(
+                f"cannot resume: frame {recorded.frame.index} of the record is not in the video; "
+                "use the same input, or --overwrite to start anew"
+            )
+        segment = [frame] if starts.begins(frame) else [*segment, frame]
+        follower.update(frame, as_estimated(recorded.poses))
+        yield Item(FrameResult(frame, recorded.poses), True)
+    lead = segment if options.detect_every > 1 else []
+    new = run(chain(lead, frames), estimator.detector, estimator.network, options, follower=follower, lead=len(lead))
+    with closing(new):
+        for result in new:
+            yield Item(result, False)
+
+
+def counted(reader: VideoReader, tally: Tally) -> Iterator[Frame]:
+    """The reader's frames, counted."""
+    for frame in reader:
+        tally.frames_in += 1
+        yield frame
+
+
+def closing_with(items: Iterator[T], source: Generator[Item, None, None]) -> Generator[T, None, None]:
+    """``items``, with ``source`` closed at the end, in the thread that iterates."""
+    with closing(source):
+        yield from items
+
+
+def open_reader(task: VideoTask) -> VideoReader:
+    """The task's input."""
+    return VideoReader(task.source, start=task.start, end=task.end, every=task.every, hwaccel=task.hwaccel)
+
+
+def open_writer(task: VideoTask, reader: VideoReader) -> VideoWriter:
+    """The task's video, with the size, times and sound of the input."""
+    assert task.outputs.picture is not None
+    return VideoWriter(
+        task.outputs.picture,
+        size=(reader.info.height, reader.info.width),
+        time_base=reader.time_base,
+        source=task.source,
+        start=task.start,
+        end=task.end,
+        codec=task.codec,
+        crf=task.crf,
+        overwrite=task.overwrite or task.resume,
+        fps=reader.info.fps / task.every if reader.info.fps is not None else None,
+    )
+
+
+def make_header(task: VideoTask, info: VideoInfo, estimator: PoseEstimator, options: StreamOptions) -> Header:
+    """What the records say of this run."""
+    settings = {
+        "start": task.start,
+        "end": task.end,
+        "every": task.every,
+        "detect_every": options.detect_every,
+        "track": options.track,
+        "track_memory": options.track_memory,
+        "smooth": options.smoothing,
+    }
+    return Header.for_video(info, model=estimator.describe(), settings=settings, extras=task.extras)
+
+
+def expected_frames(task: VideoTask, info: VideoInfo) -> int | None:
+    """About how many frames will come out, or None."""
+    if info.fps is None:
+        return None if info.frame_count is None or task.start or task.end else info.frame_count // task.every
+    length = info.duration_s if info.duration_s is not None else None
+    if length is None and info.frame_count is not None:
+        length = float(info.frame_count / info.fps)
+    ends = [value for value in (task.end, length) if value is not None]
+    return max(1, round((min(ends) - task.start) * float(info.fps) / task.every)) if ends else None
+
+
+def finish(
+    task: VideoTask, progress: Progress, reader: VideoReader, writer: VideoWriter | None, *, interrupted: bool = False
+) -> None:
+    """Tell what the user should know, and the last line."""
+    progress.tally.damaged = reader.damaged
+    for note in [*reader.notes, *(writer.notes if writer is not None else [])]:
+        progress.say(note)
+    if reader.damaged:
+        progress.say(f"{reader.damaged} damaged frames or packets could not be decoded and were left out")
+    names = [str(path) for path in task.outputs.paths]
+    progress.end([*names, "standard output"] if task.outputs.stdout else names, interrupted=interrupted)
