@@ -118,6 +118,14 @@ class JsonlWriter:
             else:
                 os.truncate(self.partial, self._end)
 
+    def discard(self) -> None:
+        """Leave no partial record."""
+        stream, self._binary = self._binary, None
+        if stream is not None:
+            with suppress(OSError):
+                stream.close()
+            self.partial.unlink(missing_ok=True)
+
     def __enter__(self) -> Self:
         return self
 

@@ -143,6 +143,13 @@ def test_a_run_that_fails_before_its_first_frame_leaves_nothing(tmp_path, header
     assert list(tmp_path.iterdir()) == []
 
 
+def test_discard_leaves_nothing(tmp_path, header, clip):
+    with JsonlWriter(tmp_path / "out.jsonl", header) as writer:
+        writer.write(clip[0])
+        writer.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_existing_record_is_kept_unless_overwritten(tmp_path, header, whole):
     with pytest.raises(OutputError, match="--overwrite"):
         JsonlWriter(tmp_path / "whole.jsonl", header)

@@ -1,0 +1,99 @@
+"""What the commands on records share: the argument, the names of results, and writing our own formats."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cpnpose.errors import OptionError, OutputError
+
+if TYPE_CHECKING:
+    from cpnpose.formats import Header
+    from cpnpose.pose.types import FrameResult
+
+Record = Annotated[
+    Path, typer.Argument(help="A record: .jsonl or .json, made by --jsonl or --json.", show_default=False)
+]
+STDOUT = "-"
+
+
+class CountedFrames:
+    """Frames that pass through, counted."""
+
+    def __init__(self, frames: Iterable[FrameResult]) -> None:
+        self._frames = frames
+        self.count = 0
+
+    def __iter__(self) -> Iterator[FrameResult]:
+        for result in self._frames:
+            self.count += 1
+            yield result
+
+
+def count_frames(frames: Iterable[FrameResult]) -> CountedFrames:
+    """``frames``, with their number in ``count`` when they are through."""
+    return CountedFrames(frames)
+
+
+def record_stem(record: Path) -> str:
+    """The record's name without ``.jsonl``, ``.json`` and the ``.partial`` of an unfinished run."""
+    return record.stem.removesuffix(".partial")
+
+
+def write_data(
+    record: Path,
+    target: str,
+    header: Header,
+    frames: Iterable[FrameResult],
+    *,
+    kind: str | None = None,
+    angles: bool = False,
+    overwrite: bool = False,
+) -> list[str]:
+    """Write ``frames`` as JSON, JSON Lines or CSV.
+
+    Args:
+        record: where the frames come from; it is never overwritten.
+        target: the file, or ``-`` for JSON Lines to standard output.
+        header: of the record that is written.
+        frames: its frames.
+        kind: ``json``, ``jsonl`` or ``csv``; None goes by the ending of ``target``.
+        angles: add joint angles.
+        overwrite: replace an existing file.
+
+    Returns:
+        What was written.
+
+    Raises:
+        OptionError: no such kind.
+        OutputError: the target is the record, exists, or cannot be written.
+    """
+    from cpnpose.formats import CsvWriter, JsonlWriter, JsonWriter
+
+    if angles and "angles" not in header.extras:
+        header = replace(header, extras=(*header.extras, "angles"))
+    kind = kind or ("jsonl" if target == STDOUT else Path(target).suffix.lower().removeprefix("."))
+    if target == STDOUT:
+        if kind != "jsonl":
+            raise OptionError(f"--out - writes JSON Lines; {kind} needs a file name")
+        writer: JsonlWriter | JsonWriter | CsvWriter = JsonlWriter(sys.stdout, header)
+    else:
+        if Path(target).resolve() == record.resolve():
+            raise OutputError(f"{target} is the record that is read; choose another name with --out")
+        writers = {"json": JsonWriter, "jsonl": JsonlWriter, "csv": CsvWriter}
+        if kind not in writers:
+            raise OptionError(f"--out {target}: the name has to end in .json, .jsonl or .csv")
+        writer = writers[kind](target, header, overwrite=overwrite)
+    with writer:
+        try:
+            for result in frames:
+                writer.write(result)
+        except BaseException:
+            writer.discard()  # quickly done again, so no part of it is kept
+            raise
+    return [target]

@@ -1,0 +1,241 @@
+"""``convert``, ``track``, ``smooth`` and ``render`` on records of two people who walk past each other."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from cpnpose.cli.main import build_app
+from cpnpose.formats import Header, JsonlWriter, JsonWriter, read_record
+from cpnpose.pose.types import FLAG_FILLED, Frame, FrameResult, Poses
+
+FPS = 25
+SIZE = (360, 640)
+STANDING = np.array(
+    [
+        [0.5, 0.05],
+        *[[0.5 + side * 0.03, 0.03] for side in (1, -1)],
+        *[[0.5 + side * 0.06, 0.05] for side in (1, -1)],
+        *[[0.5 + side * 0.2, 0.2] for side in (1, -1)],
+        *[[0.5 + side * 0.3, 0.35] for side in (1, -1)],
+        *[[0.5 + side * 0.3, 0.5] for side in (1, -1)],
+        *[[0.5 + side * 0.12, 0.55] for side in (1, -1)],
+        *[[0.5 + side * 0.12, 0.77] for side in (1, -1)],
+        *[[0.5 + side * 0.12, 0.97] for side in (1, -1)],
+    ]
+)
+"""(17, 2) keypoints of a person in shares of the box."""
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(build_app(), [str(argument) for argument in arguments])
+
+
+def person_at(x: float, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    box = np.array([x, 60.0, x + 90, 300.0])
+    return STANDING * (90, 240) + box[:2] + noise, box
+
+
+def walkers(count: int = 50, *, missed: Iterable[int] = ()) -> list[FrameResult]:
+    """One from the left, one from the right; the first is not found in the frames ``missed``."""
+    rng = np.random.default_rng(0)
+    results = []
+    for index in range(count):
+        people = [person_at(30 + 4 * index, rng.normal(0, 1.5, (17, 2)))] if index not in missed else []
+        people.append(person_at(520 - 4 * index, rng.normal(0, 1.5, (17, 2))))
+        many = len(people)
+        poses = Poses(
+            keypoints_xy=np.array([points for points, _ in people], np.float32),
+            keypoint_scores=np.full((many, 17), 1.3, np.float32),
+            scores=np.full(many, 1.2, np.float32),
+            boxes_xyxy=np.array([box for _, box in people], np.float32),
+            box_scores=np.full(many, 0.95, np.float32),
+        )
+        base = Fraction(1, 12800)
+        frame = Frame(index, index * 512, base, index / FPS, np.zeros((0, 0, 3), np.uint8))
+        results.append(FrameResult(frame, poses))
+    return results
+
+
+HEADER = Header(
+    source="walk.mp4",
+    size=SIZE,
+    fps=Fraction(FPS),
+    duration_s=2.0,
+    model={"name": "test"},
+    settings={"score": 0.5},
+)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    def write_record(results: list[FrameResult], name: str = "walk.jsonl", header: Header = HEADER) -> Path:
+        writer = JsonlWriter if name.endswith("l") else JsonWriter
+        with writer(tmp_path / name, header) as record:
+            for result in results:
+                record.write(result)
+        return tmp_path / name
+
+    return write_record
+
+
+@pytest.fixture
+def tracked(write: Callable[..., Path], tmp_path: Path) -> Path:
+    assert run("track", write(walkers()), "--out", tmp_path / "tracked.jsonl").exit_code == 0
+    return tmp_path / "tracked.jsonl"
+
+
+FILES = {
+    "coco": ["tracked_coco.json"],
+    "openpose": ["tracked_openpose"],
+    "mmpose": ["tracked_mmpose.json"],
+    "alphapose": ["tracked_alphapose.json"],
+    "deeplabcut": ["tracked_deeplabcut.csv"],
+    "sleap": ["tracked_sleap.csv"],
+    "mot": ["tracked_mot.txt"],
+    "videopose3d": ["data_2d_custom_tracked.npz"],
+    "trc": ["tracked_id1.trc", "tracked_id2.trc"],
+    "c3d": ["tracked_id1.c3d", "tracked_id2.c3d"],
+    "json": ["tracked.json"],
+    "csv": ["tracked.csv"],
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_convert_to_every_format(tracked, tmp_path, name):
+    before = set(tmp_path.iterdir())
+    result = run("convert", tracked, "--to", name)
+    assert result.exit_code == 0, result.output
+    made = sorted(path.name for path in set(tmp_path.iterdir()) - before)
+    assert made == FILES[name]
+    assert "50 frames" in result.stderr
+    assert all(file in result.stderr for file in FILES[name])
+    again = run("convert", tracked, "--to", name)
+    assert again.exit_code == 4
+    assert "--overwrite" in again.stderr
+    assert run("convert", tracked, "--to", name, "--overwrite", "--quiet").stderr == ""
+
+
+def test_convert_to_a_named_file_and_one_person(tracked, tmp_path):
+    result = run("convert", tracked, "--to", "trc", "--person", 2, "--out", tmp_path / "me.trc")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "me.trc").exists()
+    result = run("convert", tracked, "--to", "trc", "--person", 7, "--out", tmp_path / "you.trc")
+    assert result.exit_code == 2
+    assert "1, 2" in result.stderr
+
+
+def test_convert_body_25(tracked, tmp_path):
+    assert run("convert", tracked, "--to", "openpose", "--layout", "BODY_25", "--out", tmp_path / "op").exit_code == 0
+    document = json.loads((tmp_path / "op" / "walk_000000000000_keypoints.json").read_text())
+    assert len(document["people"][0]["pose_keypoints_2d"]) == 75
+
+
+def test_convert_adds_angles(tracked, tmp_path):
+    assert run("convert", tracked, "--to", "csv", "--angles", "--out", tmp_path / "a.csv").exit_code == 0
+    with open(tmp_path / "a.csv", newline="") as stream:
+        row = next(csv.DictReader(stream))
+    assert 150 < float(row["left_knee_angle"]) <= 180
+    assert run("convert", tracked, "--to", "coco", "--angles").exit_code == 2
+
+
+def test_convert_to_standard_output_is_the_record(tracked):
+    result = run("convert", tracked, "--to", "jsonl", "--out", "-")
+    assert result.exit_code == 0
+    assert result.stdout == tracked.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["convert", "{}/none.jsonl", "--to", "coco"], 3, "no such file"),
+        (["convert", "{}/tracked.jsonl", "--to", "coco", "--out", "{}/no/a.json"], 4, "no folder"),
+        (["convert", "{}/tracked.jsonl", "--to", "jsonl", "--out", "{}/tracked.jsonl", "--overwrite"], 4, "is read"),
+        (["convert", "{}/tracked.jsonl", "--to", "coco", "--person", "1"], 2, "--person"),
+        (["convert", "{}/tracked.jsonl", "--to", "csv", "--out", "-"], 2, "JSON Lines"),
+        (["track", "{}/tracked.jsonl", "--out", "{}/a.xml"], 2, ".jsonl"),
+        (["smooth", "{}/walk.jsonl"], 2, "cpnpose track"),
+        (["convert", "{}/walk.jsonl", "--to", "deeplabcut"], 2, "cpnpose track"),
+    ],
+)
+def test_mistakes_are_told_in_a_line_and_leave_no_file(tracked, tmp_path, arguments, code, said):
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    result = run(*(argument.format(tmp_path) for argument in arguments))
+    assert result.exit_code == code, result.output
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["walk.jsonl", "walk.json"])
+def test_track_gives_each_walker_one_id(write, tmp_path, name):
+    record = write(walkers(missed={10, 11}), name)
+    result = run("track", record)
+    assert result.exit_code == 0, result.output
+    target = tmp_path / f"walk_tracked{record.suffix}"
+    header, frames = read_record(target)
+    assert header.settings["score"] == 0.5
+    assert header.settings["track"] is True
+    assert "track_ids" in header.extras
+    results = list(frames)
+    assert len(results) == 50
+    first = [ids[0] for ids in (result.poses.track_ids for result in results) if len(ids) == 2]
+    second = [result.poses.track_ids[-1] for result in results]
+    assert set(first) == {1}
+    assert set(second) == {2}
+
+
+def test_smooth_calms_and_keeps_the_raw_values(tracked, tmp_path):
+    result = run("smooth", tracked)
+    assert result.exit_code == 0, result.output
+    header, frames = read_record(tmp_path / "tracked_smoothed.jsonl")
+    assert header.settings["smooth"] == "one-euro"
+    smooth, raw = [], []
+    for read, original in zip(frames, read_record(tracked)[1], strict=True):
+        np.testing.assert_array_equal(read.poses.raw_keypoints_xy, original.poses.keypoints_xy)
+        np.testing.assert_array_equal(read.poses.track_ids, original.poses.track_ids)
+        smooth.append(read.poses.keypoints_xy[0])
+        raw.append(original.poses.keypoints_xy[0])
+    assert np.diff(smooth, 2, axis=0).std() < 0.5 * np.diff(raw, 2, axis=0).std()
+
+
+def test_smoothing_and_tracking_again_start_from_the_raw_values(tracked, tmp_path):
+    """Neither is done on top of itself."""
+    once, twice = tmp_path / "once.jsonl", tmp_path / "twice.jsonl"
+    assert run("smooth", tracked, "--out", once).exit_code == 0
+    assert run("smooth", once, "--out", twice).exit_code == 0
+    assert once.read_text() == twice.read_text()
+    assert run("track", once, "--out", tmp_path / "again.jsonl").exit_code == 0
+    for read, expected in zip(read_record(tmp_path / "again.jsonl")[1], read_record(once)[1], strict=True):
+        np.testing.assert_array_equal(read.poses.track_ids, expected.poses.track_ids)
+        np.testing.assert_allclose(read.poses.keypoints_xy, expected.poses.keypoints_xy, atol=0.011)
+
+
+def test_smooth_fills_gaps_and_flags_them(write, tmp_path):
+    gaps = {20, 21}
+    assert run("track", write(walkers(missed=gaps)), "--out", tmp_path / "gaps.jsonl").exit_code == 0
+    result = run("smooth", tmp_path / "gaps.jsonl", "--fill", 0.3, "--out", tmp_path / "filled.jsonl")
+    assert result.exit_code == 0, result.output
+    for read in read_record(tmp_path / "filled.jsonl")[1]:
+        assert sorted(read.poses.track_ids) == [1, 2]
+        filled = np.zeros(2, bool) if read.poses.flags is None else (read.poses.flags & FLAG_FILLED).all(axis=1)
+        assert filled.tolist() == ([False, True] if read.frame.index in gaps else [False, False])
+    again = tmp_path / "again.jsonl"
+    assert run("smooth", tmp_path / "filled.jsonl", "--out", again).exit_code == 0
+    assert [len(read.poses) for read in read_record(again)[1]] == [1 if at in gaps else 2 for at in range(50)]
+
+
+def test_records_of_images_have_no_time(write):
+    record = write(walkers(3), header=replace(HEADER, kind="images"))
+    for command in ("track", "smooth"):
+        result = run(command, record)
+        assert result.exit_code == 2
+        assert "images" in result.stderr
