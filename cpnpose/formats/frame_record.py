@@ -74,7 +74,7 @@ def joint_angles(poses: Poses) -> tuple[tuple[str, ...], FloatArray]:
     """Names (A) and degrees (N, A) of the joint angles of ``poses``; NaN where an angle is not defined."""
     from cpnpose.pose.angles import ANGLE_NAMES, joint_angles
 
-    return tuple(ANGLE_NAMES), np.asarray(joint_angles(poses.keypoints_xy, poses.keypoint_scores), np.float32)
+    return tuple(ANGLE_NAMES), joint_angles(poses.keypoints_xy, poses.keypoint_scores, flags=poses.flags)
 
 
 def rounded(values: npt.NDArray[Any], decimals: int) -> Any:

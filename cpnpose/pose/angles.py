@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cpnpose.pose.keypoints import KEYPOINT_NAMES
-from cpnpose.pose.types import FloatArray
+from cpnpose.pose.types import FLAG_FILLED, FloatArray
 
 DEFAULT_MIN_SCORE = 0.7
 """A keypoint's score is its heatmap value (0 to 1) plus 0.5, so this asks for a fifth of the full height."""
@@ -51,6 +51,7 @@ def joint_angles(
     keypoints_xy: npt.NDArray[np.floating[Any]],
     keypoint_scores: npt.NDArray[np.floating[Any]],
     min_score: float = DEFAULT_MIN_SCORE,
+    flags: npt.NDArray[np.uint8] | None = None,
 ) -> FloatArray:
     """Angles of every person.
 
@@ -58,12 +59,15 @@ def joint_angles(
         keypoints_xy: (N, 17, 2) pixels, y down.
         keypoint_scores: (N, 17).
         min_score: an angle is NaN where one of its keypoints scores less.
+        flags: (N, 17) as in :attr:`cpnpose.pose.types.Poses.flags`; keypoints with FLAG_FILLED count whatever they score.
 
     Returns:
         (N, 9) float32 degrees, columns as in :data:`ANGLE_NAMES`. NaN also where a segment has no length.
     """
     points = np.asarray(keypoints_xy, np.float64).reshape(-1, len(KEYPOINT_NAMES), 2)
     sure = np.asarray(keypoint_scores).reshape(-1, len(KEYPOINT_NAMES)) >= min_score
+    if flags is not None:
+        sure = sure | ((np.asarray(flags).reshape(sure.shape) & FLAG_FILLED) > 0)
     a, b, c = (points[:, _TRIPLES[:, column]] for column in range(3))
     u, v = a - b, c - b
     cross = u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]

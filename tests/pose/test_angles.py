@@ -5,6 +5,7 @@ import pytest
 
 from cpnpose.pose.angles import ANGLE_NAMES, joint_angles
 from cpnpose.pose.keypoints import FLIP_INDEX, KEYPOINT_NAMES
+from cpnpose.pose.types import FLAG_FILLED
 
 
 def pose(**points: tuple[float, float]) -> np.ndarray:
@@ -55,6 +56,15 @@ def test_low_score_and_lengthless_segments_give_nan_only_where_they_matter() -> 
     missing = np.isnan(joint_angles(points, scores))
     assert [ANGLE_NAMES[i] for i in np.flatnonzero(missing[0])] == ["left_elbow"]
     assert [ANGLE_NAMES[i] for i in np.flatnonzero(missing[1])] == ["right_knee"]
+
+
+def test_filled_keypoints_count() -> None:
+    points = np.random.default_rng(1).uniform(0, 100, (1, 17, 2))
+    scores, flags = np.ones((1, 17)), np.zeros((1, 17), np.uint8)
+    scores[0, [KEYPOINT_NAMES.index("left_wrist"), KEYPOINT_NAMES.index("right_wrist")]] = 0.5
+    flags[0, KEYPOINT_NAMES.index("left_wrist")] = FLAG_FILLED
+    missing = np.isnan(joint_angles(points, scores, flags=flags))
+    assert [ANGLE_NAMES[i] for i in np.flatnonzero(missing[0])] == ["right_elbow"]
 
 
 def test_mirrored_person_has_mirrored_angles() -> None:
