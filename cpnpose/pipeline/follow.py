@@ -10,7 +10,6 @@ from cpnpose.formats.frame_record import quantize
 from cpnpose.pipeline.fill import without_filled
 from cpnpose.pipeline.options import StreamOptions
 from cpnpose.pipeline.smooth import OneEuroFilter
-from cpnpose.pipeline.repair import undo_repairs
 from cpnpose.pipeline.track import PoseTracker, TrackerOptions
 from cpnpose.pose.keypoints import FLIP_INDEX, NUM_KEYPOINTS
 from cpnpose.pose.types import FLAG_SWAPPED, Frame, Poses

@@ -59,7 +59,7 @@ def joint_angles(
         keypoints_xy: (N, 17, 2) pixels, y down.
         keypoint_scores: (N, 17).
         min_score: an angle is NaN where one of its keypoints scores less.
-        flags: (N, 17) as in :attr:`cpnpose.pose.types.Poses.flags`; keypoints with FLAG_FILLED count whatever they score.
+        flags: (N, 17) as in :attr:`cpnpose.pose.types.Poses.flags`; filled keypoints count whatever they score.
 
     Returns:
         (N, 9) float32 degrees, columns as in :data:`ANGLE_NAMES`. NaN also where a segment has no length.
