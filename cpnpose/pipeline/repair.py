@@ -16,9 +16,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from cpnpose.pipeline.fill import without_filled
 from cpnpose.pipeline.track_motion import box_size
-from cpnpose.pose.keypoints import FLIP_INDEX
 from cpnpose.pose.types import FLAG_SWAPPED, FrameResult, Poses
 
 Array = npt.NDArray[np.float64]
@@ -106,22 +104,6 @@ def repair_swaps(frames: Iterable[FrameResult], options: SwapOptions | None = No
             _decide(track_id, track, waiting[-1][0], waiting, waiting[0][0])
     for _, ready, swaps in waiting:
         yield _apply(ready, swaps)
-
-
-def undo_repairs(poses: Poses) -> Poses:
-    """``poses`` as they were before swap repair, filling and smoothing: raw keypoints, scores where the network had
-    them, nobody added, no flags."""
-    poses = without_filled(poses)
-    scores, uncertainty = poses.keypoint_scores, poses.uncertainty_px
-    if poses.flags is not None:
-        swapped = (poses.flags & FLAG_SWAPPED) > 0
-        mirror = list(FLIP_INDEX)
-        scores = np.where(swapped, scores[:, mirror], scores)
-        uncertainty = None if uncertainty is None else np.where(swapped, uncertainty[:, mirror], uncertainty)
-    raw = poses.keypoints_xy if poses.raw_keypoints_xy is None else poses.raw_keypoints_xy
-    return replace(
-        poses, keypoints_xy=raw, keypoint_scores=scores, uncertainty_px=uncertainty, raw_keypoints_xy=None, flags=None
-    )
 
 
 def _states(poses: Poses, row: int) -> tuple[Array, Array]:

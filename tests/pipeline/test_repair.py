@@ -8,7 +8,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from cpnpose.pipeline.repair import GROUPS, SwapOptions, repair_swaps, undo_repairs
+from cpnpose.pipeline.follow import as_estimated
+from cpnpose.pipeline.repair import GROUPS, SwapOptions, repair_swaps
 from cpnpose.pose.types import FLAG_SWAPPED, Frame, FrameResult, Poses
 
 HEIGHT = 300.0
@@ -104,7 +105,7 @@ def test_flags_scores_and_raw_values_of_a_swap() -> None:
     np.testing.assert_array_equal(new.keypoint_scores[0], exchange(old.keypoint_scores[0][:, None], [2, 3])[:, 0])
     np.testing.assert_array_equal(new.keypoints_xy[0], exchange(old.keypoints_xy[0], [2, 3]))
     assert repaired[49].poses is frames[49].poses
-    undone = undo_repairs(new)
+    undone = as_estimated(new)
     np.testing.assert_array_equal(undone.keypoints_xy, old.keypoints_xy)
     np.testing.assert_array_equal(undone.keypoint_scores, old.keypoint_scores)
 
