@@ -6,6 +6,8 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from cpnpose.api import PoseEstimator
@@ -13,8 +15,10 @@ from cpnpose.cli.interrupt import InterruptAtRest
 from cpnpose.cli.outputs import Outputs
 from cpnpose.cli.progress import Progress, ProgressKind, Tally
 from cpnpose.cli.sinks import DataSinks
-from cpnpose.errors import InputError
+from cpnpose.cli.whole_clip import improved, measure, with_pictures
+from cpnpose.errors import InputError, OptionError
 from cpnpose.formats import Header
+from cpnpose.media.source import is_live
 from cpnpose.media.video import VideoReader, VideoWriter
 from cpnpose.pipeline.follow import Follower, as_estimated
 from cpnpose.pipeline.options import StreamOptions
@@ -45,6 +49,14 @@ class VideoTask:
     extras: tuple[str, ...] = ()
     """What records carry, see :class:`~cpnpose.formats.Header`."""
     progress: ProgressKind = "bar"
+    person: str | None = None
+    fill_s: float = 0.0
+    repair_swaps: bool = False
+
+    @property
+    def whole_clip(self) -> bool:
+        """Whether the whole clip must have been seen before the first frame can be put out."""
+        return self.person is not None or self.fill_s > 0 or self.repair_swaps
 
 
 def process_video(task: VideoTask, estimator: PoseEstimator, options: StreamOptions, draw: Draw) -> None:
@@ -59,9 +71,18 @@ def process_video(task: VideoTask, estimator: PoseEstimator, options: StreamOpti
         header = make_header(task, reader.info, estimator, options)
         writer = stack.enter_context(open_writer(task, reader)) if task.outputs.picture is not None else None
         sinks = stack.enter_context(DataSinks(task.outputs, header, overwrite=task.overwrite, resume=task.resume))
-        progress = stack.enter_context(Progress(task.source, expected_frames(task, reader.info), task.progress))
+        total = expected_frames(task, reader.info)
+        if task.whole_clip:
+            record = measured_record(task, stack, estimator, options, total)
+        progress = stack.enter_context(Progress(task.source, total, task.progress))
+        frames = counted(reader, progress.tally)
+        if task.whole_clip:
+            size = (reader.info.height, reader.info.width)
+            better = improved(record, size, options, person=task.person, fill_s=task.fill_s, swaps=task.repair_swaps)
+            results = (Item(result, False) for result in with_pictures(frames, better))
+        else:
+            results = results_of(frames, sinks, estimator, options)
         interrupt = stack.enter_context(InterruptAtRest())
-        results = results_of(counted(reader, progress.tally), sinks, estimator, options)
         pictures = ((item, draw(item.result)) if writer is not None else (item, None) for item in results)
         drawn = stack.enter_context(Background(closing_with(pictures, results), ahead=_DRAWN_AHEAD, name="draw"))
         try:
@@ -118,6 +139,25 @@ def results_of(
             yield Item(result, False)
 
 
+def measured_record(
+    task: VideoTask, stack: ExitStack, estimator: PoseEstimator, options: StreamOptions, total: int | None
+) -> Path:
+    """The record of a first pass over the video, in a folder that ``stack`` removes.
+
+    Raises:
+        OptionError: the source cannot be read twice.
+    """
+    if is_live(task.source):
+        raise OptionError(
+            f"{task.source}: --person, --fill and --repair-swaps read a video twice, which a live stream does not "
+            "allow; record it first"
+        )
+    record = Path(stack.enter_context(TemporaryDirectory(prefix="cpnpose-"))) / "measured.jsonl"
+    with open_reader(task) as reader, Progress(f"{task.source} (measuring)", total, task.progress) as progress:
+        measure(reader, record, estimator, options, progress)
+    return record
+
+
 def counted(reader: VideoReader, tally: Tally) -> Iterator[Frame]:
     """The reader's frames, counted."""
     for frame in reader:
@@ -163,6 +203,9 @@ def make_header(task: VideoTask, info: VideoInfo, estimator: PoseEstimator, opti
         "track": options.track,
         "track_memory": options.track_memory,
         "smooth": options.smoothing,
+        "person": task.person,
+        "fill_s": task.fill_s,
+        "repair_swaps": task.repair_swaps,
     }
     return Header.for_video(info, model=estimator.describe(), settings=settings, extras=task.extras)
 

@@ -1,0 +1,213 @@
+"""``cpnpose video``: skeletons and keypoints of the people in videos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cpnpose.cli import pipeline_arguments as args
+from cpnpose.cli.outputs import Switches, plan_videos, refuse
+from cpnpose.errors import InputError, OptionError, OutputError
+
+if TYPE_CHECKING:
+    from cpnpose.api import PoseEstimator
+    from cpnpose.cli.video_run import Draw, VideoTask
+    from cpnpose.pipeline.options import StreamOptions
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command ``video``."""
+    app.command("video")(video)
+
+
+def video(
+    inputs: Annotated[list[str], typer.Argument(metavar="IN...", help="Videos: files or addresses (http, rtsp, ...).")],
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="The video to write (its ending chooses the format), a folder for several inputs, a .json, .jsonl or "
+            ".csv file for data only, or - for JSON Lines on standard output. Without it, results stand beside the "
+            "input as IN_pose.mp4, IN_pose.json, ...; with a data switch alone only data is written.",
+        ),
+    ] = None,
+    json: args.Json = False,
+    jsonl: Annotated[
+        bool,
+        typer.Option(
+            "--jsonl", rich_help_panel=args.DATA, help="Write a JSON Lines record, flushed frame by frame, resumable."
+        ),
+    ] = False,
+    csv: args.Csv = False,
+    angles: args.Angles = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", rich_help_panel=args.DATA, help="Go on with the --jsonl record of a run that stopped."
+        ),
+    ] = False,
+    no_video: Annotated[bool, typer.Option("--no-video", help="Write data only, whatever --out says.")] = False,
+    start: Annotated[float, typer.Option("--start", help="Begin at this second.", min=0)] = 0.0,
+    end: Annotated[float | None, typer.Option("--end", help="Stop before this second.", min=0)] = None,
+    every: Annotated[int, typer.Option("--every", help="Take every N-th frame.", min=1)] = 1,
+    codec: Annotated[
+        str | None, typer.Option("--codec", help="h264, hevc, av1, vp9, or an encoder of FFmpeg (h264_nvenc).")
+    ] = None,
+    crf: Annotated[int | None, typer.Option("--crf", help="The codec's quality number: lower is better.")] = None,
+    hwaccel: Annotated[
+        str | None, typer.Option("--hwaccel", help="Decode on this kind of device (cuda), where there is one.")
+    ] = None,
+    weights: args.Weights = "default",
+    detector: args.DetectorName = "default",
+    detector_weights: args.DetectorWeights = None,
+    boxes: args.Boxes = None,
+    score: args.Score = None,
+    nms: args.Nms = None,
+    max_people: args.MaxPeople = 100,
+    flip: args.Flip = False,
+    fast: args.Fast = False,
+    detect_every: args.DetectEvery = 1,
+    no_track: args.NoTrack = False,
+    track_memory: args.TrackMemory = 2.5,
+    smooth: args.Smooth = None,
+    fill: Annotated[
+        float,
+        typer.Option("--fill", rich_help_panel=args.MOTION, help="Fill gaps of up to so many seconds; flagged.", min=0),
+    ] = 0.0,
+    repair_swaps: Annotated[
+        bool,
+        typer.Option(
+            "--repair-swaps", rich_help_panel=args.MOTION, help="Exchange left and right back where confused; flagged."
+        ),
+    ] = False,
+    person: Annotated[
+        str | None,
+        typer.Option(
+            "--person",
+            rich_help_panel=args.MOTION,
+            help="Only this one of the whole clip: largest, longest, center, id:N.",
+        ),
+    ] = None,
+    draw_threshold: args.DrawThreshold = None,
+    draw_boxes: args.DrawBoxes = False,
+    draw_ids: args.DrawIds = False,
+    background: args.Background = args.BackgroundChoice.KEEP,
+    blur_faces: args.BlurFaces = False,
+    device: args.Device = "auto",
+    precision: args.Precision = "auto",
+    batch: args.Batch = None,
+    overwrite: args.Overwrite = False,
+    quiet: args.Quiet = False,
+    progress: args.ProgressOption = args.ProgressChoice.BAR,
+) -> None:
+    """Draw skeletons on the people in videos, and write their keypoints as data.
+
+    Every decoded frame comes out once with its own timestamp, upright, with the sound of the input.
+    """
+    switches = Switches(json, jsonl, csv, picture=False if no_video else None)
+    planned = plan_videos(inputs, out, switches)
+    if resume and any(outputs.jsonl is None for outputs in planned):
+        raise OptionError("--resume goes on with a JSON Lines record; add --jsonl")
+    if end is not None and end <= start:
+        raise OptionError(f"--end {end:g} is not behind --start {start:g}; give a later end")
+    whole_clip = person is not None or fill > 0 or repair_swaps
+    if whole_clip and no_track:
+        raise OptionError("--person, --fill and --repair-swaps need identities; leave --no-track out")
+    if whole_clip and resume:
+        raise OptionError("--person, --fill and --repair-swaps look at the whole clip; leave --resume out")
+    if out is not None and out != "-" and (len(inputs) > 1 or out.endswith(("/", "\\"))):
+        _make_folder(Path(out))
+    for outputs in planned:
+        refuse(outputs, inputs, overwrite=overwrite, resume=resume)
+
+    from cpnpose.api import PoseEstimator
+    from cpnpose.cli.drawing import drawer
+    from cpnpose.cli.video_run import VideoTask, open_reader
+    from cpnpose.pipeline.options import ModelOptions, StreamOptions
+    from cpnpose.pipeline.person import check_choice
+
+    if person is not None:
+        check_choice(person)
+    options = StreamOptions(
+        detect_every=detect_every,
+        track=not no_track,
+        track_memory=track_memory,
+        smooth=None if smooth is None else smooth.value,
+    )
+    model_options = ModelOptions(
+        weights=weights,
+        detector=detector,
+        detector_weights=detector_weights,
+        boxes=boxes,
+        score=score,
+        nms=nms,
+        max_people=max_people,
+        device=device,
+        precision=precision,
+        batch=batch,
+        flip=flip,
+        fast=fast,
+    )
+    extras = {
+        "track_ids": options.track,
+        "uncertainty": flip,
+        "raw": options.smoothing != "off" or fill > 0 or repair_swaps,
+        "flags": fill > 0 or repair_swaps,
+        "angles": angles,
+    }
+    tasks = [
+        VideoTask(
+            source=source,
+            outputs=outputs,
+            start=start,
+            end=end,
+            every=every,
+            codec=codec,
+            crf=crf,
+            hwaccel=hwaccel,
+            overwrite=overwrite,
+            resume=resume,
+            extras=tuple(name for name, wanted in extras.items() if wanted),
+            progress="none" if quiet else progress.value,
+            person=person,
+            fill_s=fill,
+            repair_swaps=repair_swaps,
+        )
+        for source, outputs in zip(inputs, planned, strict=True)
+    ]
+    if len(tasks) == 1:
+        open_reader(tasks[0]).close()  # say that it is no video before the networks are loaded
+    style = None
+    estimator = PoseEstimator(options=model_options)
+    run_all(tasks, estimator, options, drawer(style))
+
+
+def run_all(tasks: list[VideoTask], estimator: PoseEstimator, options: StreamOptions, draw: Draw) -> None:
+    """Work through the videos; one that cannot be read does not keep the others from being done.
+
+    Raises:
+        CpnposeError: the only video's own error; for several, that some could not be read.
+    """
+    from cpnpose.cli.video_run import process_video
+
+    failed: list[InputError] = []
+    for task in tasks:
+        try:
+            process_video(task, estimator, options, draw)
+        except InputError as error:
+            if len(tasks) == 1:
+                raise
+            typer.echo(f"cpnpose: error: {error}", err=True)
+            failed.append(error)
+    if failed:
+        raise InputError(f"{len(failed)} of {len(tasks)} videos could not be read; the others are done")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot make this folder ({error.strerror}); choose another with --out") from error
