@@ -10,7 +10,7 @@ import typer
 
 from cpnpose.cli import record_motion, record_render
 from cpnpose.cli.pipeline_arguments import Overwrite, Quiet
-from cpnpose.cli.record_files import Record, count_frames, record_stem, write_data
+from cpnpose.cli.record_files import Person, Record, count_frames, open_record, record_stem, write_data
 from cpnpose.errors import OptionError
 
 
@@ -56,7 +56,6 @@ DEFAULT_NAMES = {
 }
 """Names beside the record; {} is its stem."""
 OWN = (Format.JSON, Format.JSONL, Format.CSV)
-PER_PERSON = (Format.DEEPLABCUT, Format.VIDEOPOSE3D, Format.TRC, Format.C3D)
 
 
 def register(app: typer.Typer) -> None:
@@ -72,9 +71,7 @@ def convert(
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="File (for openpose: folder) to write; else beside the record.")
     ] = None,
-    person: Annotated[
-        int | None, typer.Option("--person", help=f"Only the person with this id ({', '.join(PER_PERSON)}).")
-    ] = None,
+    person: Person = None,
     layout: Annotated[Layout, typer.Option("--layout", help="Points of the openpose format.")] = Layout.COCO,
     angles: Annotated[bool, typer.Option("--angles", help="Add joint angles in degrees (json, jsonl, csv).")] = False,
     overwrite: Overwrite = False,
@@ -85,21 +82,15 @@ def convert(
     Formats that follow people over time (deeplabcut, videopose3d, trc, c3d) need track ids; trc and c3d give one file
     per person.
     """
-    from cpnpose.formats import read_record
-
-    if person is not None and to not in PER_PERSON:
-        raise OptionError(f"--person goes with {', '.join(PER_PERSON)}; leave it out for {to}")
     if angles and to not in OWN:
         raise OptionError(f"--angles goes with {', '.join(OWN)}; {to} has no place for them")
-    header, frames = read_record(record)
+    header, frames = open_record(record, person)
     target = out or str(record.with_name(DEFAULT_NAMES[to].format(record_stem(record))))
     counted = count_frames(frames)
     if to in OWN:
         written = write_data(record, target, header, counted, kind=to, angles=angles, overwrite=overwrite)
     else:
         options: dict[str, Any] = {"overwrite": overwrite}
-        if to in PER_PERSON:
-            options["person"] = person
         if to is Format.OPENPOSE:
             options["layout"] = str(layout)
         written = _writer(to)(header, counted, Path(target), **options) or [target]

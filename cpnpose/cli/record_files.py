@@ -19,7 +19,28 @@ if TYPE_CHECKING:
 Record = Annotated[
     Path, typer.Argument(help="A record: .jsonl or .json, made by --jsonl or --json.", show_default=False)
 ]
+Person = Annotated[
+    str | None, typer.Option("--person", help="Only this one of the whole clip: largest, longest, center, id:N.")
+]
 STDOUT = "-"
+
+
+def open_record(record: Path, person: str | None = None) -> tuple[Header, Iterable[FrameResult]]:
+    """Header and frames of a record, with everybody or only one person.
+
+    Raises:
+        InputError: it cannot be read, or ``person`` is not in it.
+        OptionError: ``person`` is none of largest, longest, center, id:N.
+    """
+    from cpnpose.formats import read_record
+
+    header, frames = read_record(record)
+    if person is None:
+        return header, frames
+    from cpnpose.pipeline.person import choose_person, only_person
+
+    chosen = choose_person(frames, f"id:{person}" if person.isdigit() else person, header.size)
+    return header, only_person(read_record(record)[1], chosen)
 
 
 class CountedFrames:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cpnpose.cli.pipeline_arguments import Angles, Overwrite, Quiet
-from cpnpose.cli.record_files import Record, count_frames, record_stem, write_data
+from cpnpose.cli.record_files import Person, Record, count_frames, open_record, record_stem, write_data
 from cpnpose.errors import OptionError
 
 if TYPE_CHECKING:
@@ -45,9 +45,7 @@ def track(
 
     The result stands beside the record as NAME_tracked.
     """
-    from cpnpose.formats import read_record
-
-    header, frames = read_record(record)
+    header, frames = open_record(record)
     _refuse_images(header)
     smoothed = "raw" in header.extras
     settings = {**header.settings, "track": True, "track_memory": memory, "smooth": "one-euro" if smoothed else "off"}
@@ -60,6 +58,7 @@ def track(
 def smooth(
     record: Record,
     out: Out = None,
+    person: Person = None,
     swaps: Annotated[
         bool, typer.Option("--repair-swaps/--no-repair-swaps", help="Exchange left and right back where confused.")
     ] = True,
@@ -79,10 +78,9 @@ def smooth(
 
     The result stands beside the record as NAME_smoothed.
     """
-    from cpnpose.formats import read_record
     from cpnpose.pipeline.smooth import OneEuroOptions
 
-    header, frames = read_record(record)
+    header, frames = open_record(record, person)
     _refuse_images(header)
     given = {name: value for name, value in (("min_cutoff_hz", min_cutoff), ("beta", beta)) if value is not None}
     options = OneEuroOptions(**given) if one_euro else None

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from cpnpose.cli.main import build_app
 from cpnpose.formats import Header, JsonlWriter, JsonWriter, read_record
+from cpnpose.media.video import VideoReader, VideoWriter
 from cpnpose.pose.types import FLAG_FILLED, Frame, FrameResult, Poses
 
 FPS = 25
@@ -125,11 +126,14 @@ def test_convert_to_every_format(tracked, tmp_path, name):
 
 
 def test_convert_to_a_named_file_and_one_person(tracked, tmp_path):
-    result = run("convert", tracked, "--to", "trc", "--person", 2, "--out", tmp_path / "me.trc")
+    result = run("convert", tracked, "--to", "trc", "--person", "id:2", "--out", tmp_path / "me.trc")
     assert result.exit_code == 0, result.output
     assert (tmp_path / "me.trc").exists()
-    result = run("convert", tracked, "--to", "trc", "--person", 7, "--out", tmp_path / "you.trc")
-    assert result.exit_code == 2
+    result = run("convert", tracked, "--to", "coco", "--person", "longest", "--out", tmp_path / "coco.json")
+    assert result.exit_code == 0, result.output
+    assert len(json.loads((tmp_path / "coco.json").read_text())) == 50
+    result = run("convert", tracked, "--to", "trc", "--person", "id:7", "--out", tmp_path / "you.trc")
+    assert result.exit_code == 3
     assert "1, 2" in result.stderr
 
 
@@ -159,7 +163,7 @@ def test_convert_to_standard_output_is_the_record(tracked):
         (["convert", "{}/none.jsonl", "--to", "coco"], 3, "no such file"),
         (["convert", "{}/tracked.jsonl", "--to", "coco", "--out", "{}/no/a.json"], 4, "no folder"),
         (["convert", "{}/tracked.jsonl", "--to", "jsonl", "--out", "{}/tracked.jsonl", "--overwrite"], 4, "is read"),
-        (["convert", "{}/tracked.jsonl", "--to", "coco", "--person", "1"], 2, "--person"),
+        (["convert", "{}/tracked.jsonl", "--to", "coco", "--person", "tall"], 2, "longest"),
         (["convert", "{}/tracked.jsonl", "--to", "csv", "--out", "-"], 2, "JSON Lines"),
         (["track", "{}/tracked.jsonl", "--out", "{}/a.xml"], 2, ".jsonl"),
         (["smooth", "{}/walk.jsonl"], 2, "cpnpose track"),
@@ -239,3 +243,69 @@ def test_records_of_images_have_no_time(write):
         result = run(command, record)
         assert result.exit_code == 2
         assert "images" in result.stderr
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    """50 grey frames, the ones that the walkers' record is of."""
+    path = tmp_path / "walk.mp4"
+    with VideoWriter(path, size=SIZE, time_base=Fraction(1, 12800), fps=Fraction(FPS)) as writer:
+        for result in walkers():
+            writer.write(result.frame, np.full((*SIZE, 3), 90, np.uint8))
+    return path
+
+
+def test_render_draws_the_record_into_its_video(tracked, video, tmp_path):
+    result = run("render", tracked, video, "--out", tmp_path / "drawn.mp4")
+    assert result.exit_code == 0, result.output
+    assert "50 frames in = 50 frames out" in result.stderr
+    with VideoReader(video) as before, VideoReader(tmp_path / "drawn.mp4") as after:
+        for old, new, recorded in zip(before, after, read_record(tracked)[1], strict=True):
+            assert (old.index, old.time_s) == (new.index, new.time_s)
+            changed = np.abs(new.image.astype(int) - 90).max(axis=2) > 40
+            points = np.floor(recorded.poses.keypoints_xy[:, [9, 10, 15, 16]]).astype(int).reshape(-1, 2)
+            assert changed[points[:, 1], points[:, 0]].all()
+            assert not changed[:50].any()
+
+
+def test_render_one_person_of_a_part_on_black(tracked, video, tmp_path):
+    """A record of every second frame from 0.4 s on, as `video --start 0.4 --every 2` makes it."""
+    header, frames = read_record(tracked)
+    part = tmp_path / "part.jsonl"
+    with JsonlWriter(part, replace(header, settings={"start": 0.4, "every": 2})) as writer:
+        for result in list(frames)[10::2]:
+            writer.write(result)
+    arguments = ["render", part, video, "--person", "id:2", "--background", "black", "--out", tmp_path / "drawn.mp4"]
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    with VideoReader(tmp_path / "drawn.mp4") as after:
+        images = [frame.image for frame in after]
+    assert len(images) == 20
+    first = np.flatnonzero((images[0] > 60).any(axis=(0, 2)))
+    assert first.min() > 440  # the other person stands at 70 to 160
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"size": (640, 360)}, "360x640"), ({"times": 0.01}, "at 0.010 s"), ({"index": 60}, "no frame 60")],
+)
+def test_render_refuses_another_video(tracked, video, tmp_path, change, said):
+    header, frames = read_record(tracked)
+    other = tmp_path / "other.jsonl"
+    with JsonlWriter(other, replace(header, size=change.get("size", SIZE))) as writer:
+        for result in frames:
+            frame = replace(result.frame, time_s=result.frame.time_s + change.get("times", 0))
+            writer.write(replace(result, frame=replace(frame, index=frame.index + change.get("index", 0))))
+    before = set(tmp_path.iterdir())
+    result = run("render", other, video, "--out", tmp_path / "drawn.mp4")
+    assert result.exit_code == 3
+    assert said in result.stderr
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_render_never_overwrites_by_itself(tracked, video, tmp_path):
+    for target in (video, tracked):
+        assert run("render", tracked, video, "--out", target, "--overwrite").exit_code == 4
+    assert run("render", tracked, video).exit_code == 0
+    assert (tmp_path / "walk_pose.mp4").exists()
+    assert run("render", tracked, video).exit_code == 4
