@@ -141,7 +141,7 @@ def _advance(tracks: dict[int, _Track], number: int, result: FrameResult, option
         error = CALM + (BENDING * step * (step + before) / 2 if before > 0 else STARTING * step)
         missed = np.linalg.norm(places[:, None, None] - (last + drift), axis=-1) / (error * sizes[row])
         joint_cost = (
-            np.minimum(np.square(missed).sum(axis=-1) / 2, HIGHEST) * np.minimum(heat, track.heat)[:, None, None, None]
+            np.fmin(np.square(missed).sum(axis=-1) / 2, HIGHEST) * np.minimum(heat, track.heat)[:, None, None, None]
         )
         total = track.cost[..., None] + joint_cost.sum(axis=-1)
         total = total + CHANGE_COST * (1.0 - np.eye(2))[None, None]

@@ -62,7 +62,8 @@ class OneEuroFilter:
 
         Args:
             time_s: the frame's time in seconds.
-            poses: N people with ``track_ids``; people without an id (-1, or no ids at all) pass as they are.
+            poses: N people with ``track_ids``; people without an id (-1, or no ids at all) and keypoints that are no
+            numbers pass as they are.
 
         Returns:
             The same people. ``raw_keypoints_xy`` (N, 17, 2) holds the keypoints as they were before the first change.
@@ -80,6 +81,8 @@ class OneEuroFilter:
 
         step = elapsed[:, None, None]
         measured = poses.keypoints_xy[named].astype(np.float64)
+        known = np.isfinite(measured)
+        measured = np.where(known, measured, self._smooth_xy[rows])
         moved = (measured - self._smooth_xy[rows]) / (step * self._size[rows, None, None])
         speed = self._speed[rows] + _share(self.options.derivative_cutoff_hz, step) * (moved - self._speed[rows])
         pace = np.linalg.norm(speed, axis=-1, keepdims=True)
@@ -88,7 +91,7 @@ class OneEuroFilter:
         self._smooth_xy[rows], self._speed[rows], self._last_s[rows] = smooth, speed, time_s
 
         keypoints = poses.keypoints_xy.copy()
-        keypoints[named] = smooth
+        keypoints[named] = np.where(known, smooth, keypoints[named])
         return replace(poses, keypoints_xy=keypoints, raw_keypoints_xy=raw)
 
     def _forget(self, time_s: float) -> None:
@@ -107,7 +110,7 @@ class OneEuroFilter:
         new = named[~np.isin(poses.track_ids[named], self._ids)]
         if not len(new):
             return
-        points = poses.keypoints_xy[new].astype(np.float64)
+        points = np.nan_to_num(poses.keypoints_xy[new].astype(np.float64))
         self._ids = np.concatenate([self._ids, poses.track_ids[new]])
         self._last_s = np.concatenate([self._last_s, np.full(len(new), time_s)])
         self._size = np.concatenate([self._size, box_size(poses.boxes_xyxy[new])])

@@ -160,7 +160,7 @@ class PoseTracker:
         trust = np.clip(poses.box_scores[columns].astype(np.float64), 0.25, 1.0)
         self._motion.update(rows, poses.boxes_xyxy[columns], trust)
         self._keypoints[rows] = poses.keypoints_xy[columns]
-        self._counted[rows] = _counted(poses.keypoint_scores[columns])
+        self._counted[rows] = _counted(poses.keypoints_xy[columns], poses.keypoint_scores[columns])
         old_enough = self._last_s[rows] - self._first_s[rows] >= self.options.confirm_s - 1e-6
         confirmed = (self._ids[rows] == NO_ID) & old_enough
         lost = heirs[columns]
@@ -190,7 +190,8 @@ class PoseTracker:
         self._last_s = np.concatenate([self._last_s, np.full(added, self._time_s)])
         self._misses = np.concatenate([self._misses, np.zeros(added, np.int64)])
         self._keypoints = np.concatenate([self._keypoints, poses.keypoints_xy[candidates].astype(np.float64)])
-        self._counted = np.concatenate([self._counted, _counted(poses.keypoint_scores[candidates])])
+        counted = _counted(poses.keypoints_xy[candidates], poses.keypoint_scores[candidates])
+        self._counted = np.concatenate([self._counted, counted])
         at_once = first_frame or self.options.confirm_s == 0
         self._confirm(known + np.flatnonzero(at_once | (poses.box_scores[candidates] >= self.options.sure_score)))
 
@@ -206,7 +207,7 @@ class PoseTracker:
             setattr(self, name, getattr(self, name)[rows])
 
 
-def _counted(keypoint_scores: FloatArray) -> npt.NDArray[np.bool_]:
+def _counted(keypoints_xy: FloatArray, keypoint_scores: FloatArray) -> npt.NDArray[np.bool_]:
     """Keypoints that say something about the pose: those that score at least 0.6 of the person's best. (N, 17)."""
-    best = keypoint_scores.max(axis=1, keepdims=True, initial=0.0)
-    return np.asarray(keypoint_scores >= 0.6 * best, np.bool_)
+    best = np.nan_to_num(keypoint_scores, posinf=0.0).max(axis=1, keepdims=True, initial=0.0)
+    return np.asarray((keypoint_scores >= 0.6 * best) & np.isfinite(keypoints_xy).all(axis=-1), np.bool_)

@@ -30,8 +30,9 @@ def iou(boxes_a: npt.ArrayLike, boxes_b: npt.ArrayLike) -> Array:
 def pose_likeness(
     found_xy: npt.NDArray[np.floating], known_xy: npt.NDArray[np.floating], counted: npt.NDArray[np.bool_], area: Array
 ) -> Array:
-    """OKS with the spread of motion: found (N, 17, 2), known (T, 17, 2), counted (T, 17), box area (T,) -> (T, N)."""
-    return oks(found_xy, known_xy, counted, BODY_SHARE * area, MATCH_SIGMAS).T
+    """OKS with the spread of motion: found (N, 17, 2), known (T, 17, 2), counted (T, 17), box area (T,) -> (T, N).
+    A found keypoint that is no number is like none."""
+    return np.nan_to_num(oks(found_xy, known_xy, counted, BODY_SHARE * area, MATCH_SIGMAS).T, copy=False)
 
 
 def assign(likeness: Array, allowed: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

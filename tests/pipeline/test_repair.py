@@ -154,3 +154,10 @@ def test_untracked_empty_and_interrupted_clips_pass() -> None:
     gaps = [r if i % 20 < 10 else replace(r, poses=Poses.empty()) for i, r in enumerate(frames)]
     assert [len(r.poses) for r in repair_swaps(gaps)] == [len(r.poses) for r in gaps]
     assert not flags([r for r in repair_swaps(gaps) if len(r.poses)]).any()
+
+
+def test_keypoints_that_are_no_numbers_do_no_harm() -> None:
+    frames, _ = clip("front", 0.003, {50: [2, 3]})
+    for index in (20, 21, 70):
+        frames[index].poses.keypoints_xy[0, [9, 13]] = np.nan
+    assert list(np.flatnonzero(flags(list(repair_swaps(frames))).any(axis=1))) == [50]

@@ -135,3 +135,17 @@ def test_options_out_of_range_are_refused() -> None:
         OneEuroOptions(min_cutoff_hz=0)
     with pytest.raises(OptionError, match="beta"):
         OneEuroOptions(beta=-1)
+
+
+def test_keypoints_that_are_no_numbers_pass_and_leave_no_trace() -> None:
+    smoother, clean = OneEuroFilter(), OneEuroFilter()
+    for step in range(6):
+        points = np.full((17, 2), float(step))
+        broken = points.copy()
+        if step == 3:
+            broken[4] = np.nan
+        result = smoother.update(step / 30, people(broken, 100)).keypoints_xy[0]
+        expected = clean.update(step / 30, people(points, 100)).keypoints_xy[0]
+        np.testing.assert_array_equal(np.isnan(result[4]), [step == 3] * 2)
+        np.testing.assert_allclose(np.delete(result, 4, axis=0), np.delete(expected, 4, axis=0))
+    assert np.isfinite(result).all()

@@ -215,3 +215,12 @@ def test_a_lost_person_found_some_way_off_gets_the_id_back_on_confirmation() -> 
     assert found[0] == -1
     assert found[-1] == 1
     assert set(found) == {-1, 1}
+
+
+def test_keypoints_that_are_no_numbers_do_no_harm() -> None:
+    tracker = PoseTracker()
+    for step in range(5):
+        poses = person((300, 300), (700, 300))
+        poses.keypoints_xy[0, 3:5] = np.nan
+        poses.keypoint_scores[0, 3] = np.nan
+        assert ids(tracker.update(step / 10, poses, FRAME)) == [1, 2]
