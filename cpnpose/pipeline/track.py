@@ -176,7 +176,9 @@ class PoseTracker:
         candidates = candidates[np.argsort(-poses.box_scores[candidates], kind="stable")]
         if len(candidates):
             area = boxes_to_centres(poses.boxes_xyxy)[:, 2:].prod(axis=1)
-            similar = pose_likeness(poses.keypoints_xy, poses.keypoints_xy, _counted(poses.keypoint_scores), area)
+            similar = pose_likeness(
+                poses.keypoints_xy, poses.keypoints_xy, _counted(poses.keypoints_xy, poses.keypoint_scores), area
+            )
             accepted = owner >= 0
             for column in candidates:  # best first: each is compared with those accepted before
                 accepted[column] = not (similar[accepted, column] > self.options.duplicate_oks).any()
