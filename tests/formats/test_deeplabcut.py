@@ -32,3 +32,14 @@ def test_one_person_of_them(tmp_path, header, clip):
     lines = (tmp_path / "out.csv").read_text().splitlines()
     assert set(lines[1].split(",")[1:]) == {"person3"}
     assert len(lines) == 4 + len(clip)
+
+
+def test_movement_reads_it_as_deeplabcuts(tmp_path, header, clip):
+    load_poses = pytest.importorskip("movement.io.load_poses")
+    write_deeplabcut(header, clip, tmp_path / "out.csv")
+    dataset = load_poses.from_dlc_file(tmp_path / "out.csv", fps=30)
+    assert list(dataset.individuals.values) == ["person1", "person3"]
+    assert list(dataset.keypoints.values) == list(header.keypoint_names)
+    points = dataset.position.sel(individuals="person3").transpose("time", "keypoints", "space").values
+    assert np.isnan(points[[1, 3]]).all()
+    np.testing.assert_allclose(points[0], clip[0].poses.keypoints_xy[1], atol=5.1e-3)
