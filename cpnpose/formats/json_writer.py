@@ -2,8 +2,7 @@
 
 The header's fields come first, then ``frames``, one frame per line, then ``frames_written`` and ``complete`` (false
 where Ctrl-C ended the run early). ``schema.json`` beside this module is its JSON Schema;
-:func:`cpnpose.formats.read_record`
-reads it back.
+:func:`cpnpose.formats.read_record` reads it back.
 """
 
 from __future__ import annotations

@@ -175,7 +175,7 @@ class JsonlWriter:
         lines = whole_lines(record) if record.exists() else iter(())
         head = next(lines, None)
         if head is None:  # nothing there, or killed before the first line was whole
-            self._start(overwrite=True)
+            self._start(overwrite=not finished)
             return
         differences = Header.from_dict(head.entry, str(record)).differences(self.header)
         if differences:

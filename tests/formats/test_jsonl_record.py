@@ -97,6 +97,13 @@ def test_resuming_nothing_starts_a_record(tmp_path, header, clip):
     assert (tmp_path / "out.jsonl").read_bytes().count(b"\n") == 2
 
 
+def test_resuming_never_replaces_what_is_no_record(tmp_path, header):
+    (tmp_path / "out.jsonl").write_text("precious")
+    with pytest.raises(OutputError, match="exists already"):
+        JsonlWriter(tmp_path / "out.jsonl", header, resume=True)
+    assert (tmp_path / "out.jsonl").read_text() == "precious"
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
