@@ -40,6 +40,9 @@ def train_pose_command(
     out: Annotated[
         Path, typer.Option(help="Folder of the run: checkpoint, log, curves, weights. Resumed if it has one.")
     ],
+    more: Annotated[
+        list[str] | None, typer.Argument(metavar="[ANNOTATIONS]...", help="Further annotation files.")
+    ] = None,
     val: Annotated[Path | None, typer.Option(help="COCO keypoint file to evaluate on.")] = None,
     model: Annotated[Model, typer.Option(help="Architecture.")] = Model.R50,
     size: Annotated[str, typer.Option(help="Input, height x width.")] = "256x192",
@@ -77,7 +80,7 @@ def train_pose_command(
 
     if precision not in ("auto", "fp32", "bf16"):
         raise OptionError(f"--precision {precision}: use auto, fp32 or bf16")
-    files = tuple(Path(name) for text in annotations for name in text.split(","))
+    files = tuple(Path(name) for text in [*annotations, *(more or [])] for name in text.split(","))
     weights = tuple(float(value) for value in mix.split(",")) if mix else ()
     if weights and len(weights) != len(files):
         raise OptionError(f"--mix {mix}: {len(files)} annotation files need {len(files)} numbers")
