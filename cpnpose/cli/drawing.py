@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+from cpnpose.cli.pipeline_arguments import BackgroundChoice
+from cpnpose.media.draw import DrawStyle, draw_poses
 from cpnpose.pose.types import FrameResult, ImageArray
 
+Draw = Callable[[FrameResult], ImageArray]
 
-def drawer(style: Any) -> Callable[[FrameResult], ImageArray]:
-    """A function that draws a frame's people into a copy of its image."""
-    try:
-        from cpnpose.media.draw import draw_poses
-    except ImportError:
-        return lambda result: result.frame.image
+
+def make_drawer(
+    *, threshold: float | None, boxes: bool, ids: bool, background: BackgroundChoice, blur_faces: bool
+) -> Draw:
+    """A function that draws a frame's people into a copy of its image.
+
+    Args:
+        threshold: of the keypoint scores; None leaves it to the drawing.
+        boxes, ids, background, blur_faces: see :class:`~cpnpose.media.draw.DrawStyle`.
+    """
+    style = DrawStyle(
+        threshold=DrawStyle.threshold if threshold is None else threshold,
+        draw_boxes=boxes,
+        draw_ids=ids,
+        background=background.value,
+        blur_faces=blur_faces,
+    )
     return lambda result: draw_poses(result.frame.image, result.poses, style)

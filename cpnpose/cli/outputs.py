@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from cpnpose.errors import OptionError, OutputError
 
 VIDEO_SUFFIX = ".mp4"
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 ADDED = "_pose"
 """What is added to the input's name."""
 
@@ -101,7 +102,8 @@ def plan_images(folder: Path, name: str, out: str | None, switches: Switches) ->
     path = folder / name if out is None else Path(out)
     if path.suffix.lower() in (".json", ".jsonl", ".csv"):
         return _data_only(path, switches)
-    return _outputs(path, path if picture else None, switches)
+    stem = path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path
+    return _outputs(stem, path if picture else None, switches)
 
 
 def refuse(outputs: Outputs, inputs: Sequence[str], *, overwrite: bool, resume: bool = False) -> None:

@@ -154,7 +154,7 @@ class Progress:
         unit = self._unit
         equal = tally.frames_in == tally.frames_out
         line = f"{tally.frames_in} {unit}s in {'=' if equal else '≠'} {tally.frames_out} {unit}s out"
-        line += f", {tally.people} people, {seconds:.1f} s, {rate:.1f} {unit}s/s"
+        line += f", {tally.people} {'person' if tally.people == 1 else 'people'}, {seconds:.1f} s, {rate:.1f} {unit}s/s"
         if tally.damaged:
             line += f", {tally.damaged} damaged"
         if interrupted:

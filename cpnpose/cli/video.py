@@ -13,7 +13,8 @@ from cpnpose.errors import InputError, OptionError, OutputError
 
 if TYPE_CHECKING:
     from cpnpose.api import PoseEstimator
-    from cpnpose.cli.video_run import Draw, VideoTask
+    from cpnpose.cli.drawing import Draw
+    from cpnpose.cli.video_run import VideoTask
     from cpnpose.pipeline.options import StreamOptions
 
 
@@ -124,7 +125,7 @@ def video(
         refuse(outputs, inputs, overwrite=overwrite, resume=resume)
 
     from cpnpose.api import PoseEstimator
-    from cpnpose.cli.drawing import drawer
+    from cpnpose.cli.drawing import make_drawer
     from cpnpose.cli.video_run import VideoTask, open_reader
     from cpnpose.pipeline.options import ModelOptions, StreamOptions
     from cpnpose.pipeline.person import check_choice
@@ -180,9 +181,11 @@ def video(
     ]
     if len(tasks) == 1:
         open_reader(tasks[0]).close()  # say that it is no video before the networks are loaded
-    style = None
+    draw = make_drawer(
+        threshold=draw_threshold, boxes=draw_boxes, ids=draw_ids, background=background, blur_faces=blur_faces
+    )
     estimator = PoseEstimator(options=model_options)
-    run_all(tasks, estimator, options, drawer(style))
+    run_all(tasks, estimator, options, draw)
 
 
 def run_all(tasks: list[VideoTask], estimator: PoseEstimator, options: StreamOptions, draw: Draw) -> None:

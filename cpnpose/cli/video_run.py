@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import chain
@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from cpnpose.api import PoseEstimator
+from cpnpose.cli.drawing import Draw
 from cpnpose.cli.interrupt import InterruptAtRest
 from cpnpose.cli.outputs import Outputs
 from cpnpose.cli.progress import Progress, ProgressKind, Tally
@@ -25,10 +26,9 @@ from cpnpose.pipeline.options import StreamOptions
 from cpnpose.pipeline.queues import Background
 from cpnpose.pipeline.segments import SegmentStarts
 from cpnpose.pipeline.stream import run
-from cpnpose.pose.types import Frame, FrameResult, ImageArray, VideoInfo
+from cpnpose.pose.types import Frame, FrameResult, VideoInfo
 
 T = TypeVar("T")
-Draw = Callable[[FrameResult], ImageArray]
 _DRAWN_AHEAD = 4
 
 
@@ -72,9 +72,10 @@ def process_video(task: VideoTask, estimator: PoseEstimator, options: StreamOpti
         writer = stack.enter_context(open_writer(task, reader)) if task.outputs.picture is not None else None
         sinks = stack.enter_context(DataSinks(task.outputs, header, overwrite=task.overwrite, resume=task.resume))
         total = expected_frames(task, reader.info)
+        progress = Progress(task.source, total, task.progress)  # its clock starts here
         if task.whole_clip:
             record = measured_record(task, stack, estimator, options, total)
-        progress = stack.enter_context(Progress(task.source, total, task.progress))
+        stack.enter_context(progress)
         frames = counted(reader, progress.tally)
         if task.whole_clip:
             size = (reader.info.height, reader.info.width)

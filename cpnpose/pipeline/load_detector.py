@@ -172,4 +172,6 @@ def _state_of_file(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise WeightsError(f"{path}: there is no such weights file; check the path") from error
     except Exception as error:  # torch.load and safetensors raise errors of many kinds for damaged files
-        raise WeightsError(f"{path}: cannot read the detector's weights ({error}); fetch the file anew") from error
+        raise WeightsError(
+            f"{path} is damaged or no weights file of PyTorch ({type(error).__name__}); fetch it anew"
+        ) from error

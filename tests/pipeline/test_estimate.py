@@ -186,5 +186,5 @@ def test_devices_and_precisions_that_do_not_exist() -> None:
 
 
 def test_missing_weights_are_named() -> None:
-    with pytest.raises(WeightsError, match="nowhere.safetensors"):
+    with pytest.raises(WeightsError, match=r"nowhere\.safetensors"):
         load_pose_network("nowhere.safetensors")

@@ -59,10 +59,9 @@ def test_error_of_the_source_comes_after_its_items_and_names_the_stage() -> None
         yield from range(4)
         raise ValueError("broken packet")
 
-    got = []
+    got: list[int] = []
     with Background(source(), ahead=2, name="decode") as numbers, pytest.raises(ValueError, match="broken packet") as e:
-        for number in numbers:
-            got.append(number)
+        got.extend(numbers)
     assert got == [0, 1, 2, 3]
     assert any("decode" in note for note in e.value.__notes__)
 
@@ -110,10 +109,9 @@ def test_map_raises_in_the_order_of_the_items() -> None:
         time.sleep(0.02 if number < 5 else 0)
         return number
 
-    got = []
+    got: list[int] = []
     with pytest.raises(ZeroDivisionError, match="five"):
-        for number in map_in_order(fail_at_five, range(20), workers=4, name="fail"):
-            got.append(number)
+        got.extend(map_in_order(fail_at_five, range(20), workers=4, name="fail"))
     assert got == [0, 1, 2, 3, 4]
 
 
@@ -122,8 +120,7 @@ def test_map_gives_all_results_before_an_error_of_the_source() -> None:
         yield from range(5)
         raise OSError("disk gone")
 
-    got = []
+    got: list[int] = []
     with pytest.raises(OSError, match="disk gone"):
-        for number in map_in_order(lambda n: n, source(), workers=3, name="source"):
-            got.append(number)
+        got.extend(map_in_order(lambda n: n, source(), workers=3, name="source"))
     assert got == [0, 1, 2, 3, 4]

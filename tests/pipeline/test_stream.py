@@ -165,10 +165,9 @@ def test_the_first_error_of_any_stage_arrives_soon(
         original = network._estimate
         monkeypatch.setattr(network, "_estimate", broken)
     start = time.perf_counter()
-    got = []
+    got: list[int] = []
     with pytest.raises(InputError, match="damaged") as caught:
-        for result in run(decode(), detect, network, StreamOptions(smooth="off")):
-            got.append(result.frame.index)
+        got.extend(r.frame.index for r in run(decode(), detect, network, StreamOptions(smooth="off")))
     assert time.perf_counter() - start < 5
     assert got == list(range(len(got)))
     assert got if stage != "decode" else got == list(range(6))

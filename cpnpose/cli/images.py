@@ -1,0 +1,137 @@
+"""``cpnpose images``: skeletons and keypoints of the people in still images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cpnpose.cli import pipeline_arguments as args
+from cpnpose.cli.outputs import ADDED, Outputs, Switches, plan_images, refuse
+from cpnpose.errors import InputError
+
+if TYPE_CHECKING:
+    from cpnpose.cli.drawing import Draw
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command ``images``."""
+    app.command("images")(images)
+
+
+def images(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="IN...", help="Folders, files or patterns: JPEG, PNG, WebP, BMP, TIFF.")
+    ],
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder of the drawn images, the drawn image for a single file, a .json, .jsonl or .csv file for "
+            "data only, or - for JSON Lines on standard output. Without it, results stand beside the input as "
+            "DIR_pose/, DIR_pose.json, ...; with a data switch alone only data is written.",
+        ),
+    ] = None,
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into the folders' folders too.")] = False,
+    json: args.Json = False,
+    jsonl: Annotated[
+        bool, typer.Option("--jsonl", rich_help_panel=args.DATA, help="Write a JSON Lines record, image by image.")
+    ] = False,
+    csv: args.Csv = False,
+    angles: args.Angles = False,
+    no_draw: Annotated[bool, typer.Option("--no-draw", help="Write data only, whatever --out says.")] = False,
+    weights: args.Weights = "default",
+    detector: args.DetectorName = "default",
+    detector_weights: args.DetectorWeights = None,
+    boxes: args.Boxes = None,
+    score: args.Score = None,
+    nms: args.Nms = None,
+    max_people: args.MaxPeople = 100,
+    flip: args.Flip = False,
+    fast: args.Fast = False,
+    draw_threshold: args.DrawThreshold = None,
+    draw_boxes: args.DrawBoxes = False,
+    background: args.Background = args.BackgroundChoice.KEEP,
+    blur_faces: args.BlurFaces = False,
+    device: args.Device = "auto",
+    precision: args.Precision = "auto",
+    batch: args.Batch = None,
+    overwrite: args.Overwrite = False,
+    quiet: args.Quiet = False,
+    progress: args.ProgressOption = args.ProgressChoice.BAR,
+) -> None:
+    """Draw skeletons on the people in images, and write their keypoints as data.
+
+    Images that cannot be read are named and left out, and the exit code is then 3.
+    """
+    from cpnpose.cli.images_run import ImageSet, process_images
+    from cpnpose.media.images import find_images
+
+    paths = find_images(inputs, recursive=recursive)
+    base = base_folder(inputs, paths)
+    outputs = plan(inputs, base, out, Switches(json, jsonl, csv, picture=False if no_draw else None))
+    refuse(outputs, [str(path) for path in paths], overwrite=overwrite)
+
+    from cpnpose.api import PoseEstimator
+    from cpnpose.cli.drawing import make_drawer
+    from cpnpose.pipeline.options import ModelOptions
+
+    draw: Draw = make_drawer(
+        threshold=draw_threshold, boxes=draw_boxes, ids=False, background=background, blur_faces=blur_faces
+    )
+    options = ModelOptions(
+        weights=weights,
+        detector=detector,
+        detector_weights=detector_weights,
+        boxes=boxes,
+        score=score,
+        nms=nms,
+        max_people=max_people,
+        device=device,
+        precision=precision,
+        batch=batch,
+        flip=flip,
+        fast=fast,
+    )
+    names = [path.relative_to(base).as_posix() for path in paths]
+    task = ImageSet(
+        source=inputs[0] if len(inputs) == 1 else str(base),
+        paths=paths,
+        names=names,
+        outputs=outputs,
+        overwrite=overwrite,
+        extras=tuple(name for name, wanted in (("uncertainty", flip), ("angles", angles)) if wanted),
+        progress="none" if quiet else progress.value,
+    )
+    estimator = PoseEstimator(options=options, names=names)
+    unreadable = process_images(task, estimator, draw)
+    if unreadable:
+        raise InputError(f"{unreadable} of {len(paths)} images could not be read; the others are done")
+
+
+def base_folder(inputs: list[str], paths: list[Path]) -> Path:
+    """The folder to which the images' names are relative: the one that was given, else the deepest common one."""
+    if len(inputs) == 1 and Path(inputs[0]).is_dir():
+        return Path(inputs[0])
+    common = paths[0].parent
+    while not all(path.is_relative_to(common) for path in paths):
+        if common == common.parent:
+            raise InputError("the images lie on different drives; run the command once for each")
+        common = common.parent
+    return common
+
+
+def plan(inputs: list[str], base: Path, out: str | None, switches: Switches) -> Outputs:
+    """The outputs: for a single file beside it, else beside the folder."""
+    only = Path(inputs[0])
+    if len(inputs) == 1 and only.is_file():
+        outputs = plan_images(only.parent, only.stem + ADDED, out, switches)
+        if out is None and outputs.picture is not None:
+            return Outputs(
+                outputs.picture.with_name(outputs.picture.name + only.suffix), outputs.json, outputs.jsonl, outputs.csv
+            )
+        return outputs
+    folder = base.resolve()
+    return plan_images(base.parent if base.name else folder.parent, folder.name + ADDED, out, switches)

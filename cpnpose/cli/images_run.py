@@ -1,0 +1,116 @@
+"""A set of images from their files to their outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from cpnpose.api import PoseEstimator
+from cpnpose.cli.drawing import Draw
+from cpnpose.cli.interrupt import InterruptAtRest
+from cpnpose.cli.outputs import Outputs
+from cpnpose.cli.progress import Progress, ProgressKind
+from cpnpose.cli.sinks import DataSinks
+from cpnpose.errors import InputError, OutputError
+from cpnpose.formats import Header, ImageResult
+from cpnpose.formats.header import source_name
+from cpnpose.media.images import IMAGE_SUFFIXES, read_image, write_image
+from cpnpose.pipeline.options import StreamOptions
+from cpnpose.pipeline.queues import Background
+from cpnpose.pose.types import Frame
+
+_NO_TIME = StreamOptions(track=False)
+_DRAWN_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """What is to be done with a set of images."""
+
+    source: str
+    paths: list[Path]
+    names: list[str]
+    """Of each image, relative to the folder that they share."""
+    outputs: Outputs
+    """``picture`` is a folder, or a file where there is a single image and the name ends like one."""
+    overwrite: bool = False
+    extras: tuple[str, ...] = ()
+    progress: ProgressKind = "bar"
+
+
+def process_images(task: ImageSet, estimator: PoseEstimator, draw: Draw) -> int:
+    """Estimate the poses of a set of images and write what the task asks for.
+
+    Returns:
+        How many of them could not be read.
+
+    Raises:
+        CpnposeError: an output cannot be written.
+        KeyboardInterrupt: the user stopped the run; the files are whole up to there.
+    """
+    header = Header(
+        source=source_name(task.source), kind="images", model=estimator.describe(), settings={}, extras=task.extras
+    )
+    with ExitStack() as stack:
+        sinks = stack.enter_context(DataSinks(task.outputs, header, overwrite=task.overwrite))
+        progress = stack.enter_context(Progress(task.source, len(task.paths), task.progress, unit="image"))
+        tally = progress.tally
+        unreadable: list[str] = []
+
+        def frames() -> Iterator[Frame]:
+            for index, path in enumerate(task.paths):
+                tally.frames_in += 1
+                try:
+                    image = read_image(path)
+                except InputError as error:
+                    unreadable.append(str(error))
+                    progress.say(str(error))
+                    continue
+                yield Frame(index, index, Fraction(1), float(index), image)
+
+        results = estimator.frames(frames(), _NO_TIME)
+        waiting = stack.enter_context(Background(results, ahead=_DRAWN_AHEAD, name="results"))
+        interrupt = stack.enter_context(InterruptAtRest())
+        names = [str(path) for path in task.outputs.paths]
+        try:
+            while True:
+                with interrupt.waiting():
+                    if (result := next(waiting, None)) is None:
+                        break
+                frame, name = result.frame, task.names[result.frame.index]
+                if task.outputs.picture is not None:
+                    target = picture_path(task.outputs.picture, name, single=len(task.paths) == 1)
+                    write_image(target, draw(result), overwrite=task.overwrite)
+                size = (frame.image.shape[0], frame.image.shape[1])
+                sinks.write(ImageResult(frame, result.poses, file=name, size=size))
+                tally.add(result.poses)
+                progress.update()
+        except KeyboardInterrupt:
+            progress.end(names, interrupted=True)
+            raise
+        tally.damaged = len(unreadable)
+    progress.end([*names, "standard output"] if task.outputs.stdout else names)
+    return len(unreadable)
+
+
+def picture_path(out: Path, name: str, *, single: bool) -> Path:
+    """Where a drawn image goes; makes its folder.
+
+    Raises:
+        OutputError: the folder cannot be made.
+    """
+    if single and out.suffix.lower() in IMAGE_SUFFIXES:
+        return out
+    path = out / name
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        path = path.with_name(path.name + ".png")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{path.parent}: cannot make this folder ({error.strerror}); choose another with --out"
+        ) from error
+    return path

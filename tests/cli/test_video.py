@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+Run = Callable[..., Any]
+
+
+def times_of(path: Path) -> list[float]:
+    with av.open(str(path)) as container:
+        times = [float(frame.pts * frame.time_base) for frame in container.decode(container.streams.video[0])]
+    return [round(t - times[0], 5) for t in times]
+
+
+def test_video_and_data_share_stem_and_folder(cpnpose: Run, clip: Path, tmp_path: Path) -> None:
+    done = cpnpose("video", clip, "--out", tmp_path / "out.mp4", "--json", "--jsonl", "--csv")
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "out.json", "out.jsonl", "out.mp4"]
+    assert times_of(tmp_path / "out.mp4") == times_of(clip)
+    document = json.loads((tmp_path / "out.json").read_text())
+    assert document["complete"] is True
+    assert [frame["index"] for frame in document["frames"]] == list(range(12))
+    assert [round(f["time"] - document["frames"][0]["time"], 5) for f in document["frames"]] == times_of(clip)
+    person = document["frames"][5]["people"][0]
+    assert person["box"] == [0, 0, 64, 48]
+    assert np.array(person["keypoints"]).shape == (17, 3)
+    assert person["track_id"] == 1
+    assert "raw_keypoints" in person
+    assert document["model"]["weights"] == "tiny"
+    assert document["settings"]["smooth"] == "one-euro"
+    lines = (tmp_path / "out.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines[1:]] == document["frames"]
+    with (tmp_path / "out.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 12
+    assert "12 frames in = 12 frames out, 1 person" in done.stderr
+    assert done.stdout == ""
+
+
+def test_names_without_out(cpnpose: Run, clip: Path, tmp_path: Path) -> None:
+    source = Path(shutil.copy(clip, tmp_path / "in.mp4"))
+    assert cpnpose("video", source).exit_code == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"in.mp4", "in_pose.mp4"}
+    assert cpnpose("video", source, "--json").exit_code == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"in.mp4", "in_pose.mp4", "in_pose.json"}
+
+
+def test_several_inputs_into_a_folder(cpnpose: Run, clip: Path, tmp_path: Path) -> None:
+    first, second = (Path(shutil.copy(clip, tmp_path / name)) for name in ("a.mp4", "b.mp4"))
+    text = tmp_path / "text.mp4"
+    text.write_text("no video")
+    done = cpnpose("video", first, text, second, "--out", tmp_path / "new" / "results", "--csv")
+    assert done.exit_code == 3
+    names = {path.name for path in (tmp_path / "new" / "results").iterdir()}
+    assert names == {"a_pose.mp4", "a_pose.csv", "b_pose.mp4", "b_pose.csv"}
+    assert "text.mp4" in done.stderr
+    assert "1 of 3 videos could not be read" in done.stderr
+
+
+def test_json_lines_to_standard_output(cpnpose: Run, clip: Path) -> None:
+    done = cpnpose("video", clip, "--out", "-", "--every", 3)
+    assert done.exit_code == 0
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["index"] for line in lines[1:]] == [0, 3, 6, 9]
+
+
+def test_data_only_by_the_name_of_out(cpnpose: Run, clip: Path, tmp_path: Path) -> None:
+    assert cpnpose("video", clip, "--out", tmp_path / "x.csv").exit_code == 0
+    assert cpnpose("video", clip, "--out", tmp_path / "y.mp4", "--json", "--no-video").exit_code == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"x.csv", "y.json"}
+
+
+def test_nothing_is_replaced_unasked(cpnpose: Run, clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    out.write_bytes(b"precious")
+    done = cpnpose("video", clip, "--out", out)
+    assert done.exit_code == 4
+    assert "--overwrite" in done.stderr
+    assert out.read_bytes() == b"precious"
+    assert cpnpose("video", clip, "--out", out, "--overwrite").exit_code == 0
+    assert len(times_of(out)) == 12
+    source = Path(shutil.copy(clip, tmp_path / "in.mp4"))
+    assert cpnpose("video", source, "--out", source, "--overwrite").exit_code == 4
+    assert source.read_bytes() == clip.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "text"),
+    [
+        (["--start", "3", "--end", "2"], 2, "--end"),
+        (["--resume"], 2, "--jsonl"),
+        (["--person", "tallest"], 2, "tallest"),
+        (["--person", "longest", "--no-track"], 2, "--no-track"),
+        (["--smooth", "one-euro", "--no-track"], 2, "--no-track"),
+        (["--precision", "int3"], 2, "int3"),
+        (["--out", "nowhere/out.mp4"], 4, "no folder"),
+        (["--out", "out.doc"], 4, "out.doc"),
+        (["--no-video"], 2, "--json"),
+        (["--codec", "cinepak9"], 2, "cinepak9"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    cpnpose: Run, clip: Path, tmp_path: Path, options: list[str], code: int, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = cpnpose(
+        "video", clip, *options, *([] if "--out" in options or "--no-video" in options else ["--out", "o.mp4"])
+    )
+    assert done.exit_code == code
+    assert done.stderr.startswith("cpnpose: error: ")
+    assert text in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_text_file_is_refused_before_the_networks_are_loaded(cpnpose: Run, tmp_path: Path) -> None:
+    text = tmp_path / "in.mp4"
+    text.write_text("this is no video")
+    done = cpnpose("video", text, "--json", "--weights", "missing.safetensors", networks=False)
+    assert done.exit_code == 3
+    assert "in.mp4" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_start_end_and_no_track(cpnpose: Run, clip: Path, tmp_path: Path) -> None:
+    options = ("--out", tmp_path / "o.json", "--start", "0.1", "--end", "0.4", "--no-track")
+    assert cpnpose("video", clip, *options).exit_code == 0
+    document = json.loads((tmp_path / "o.json").read_text())
+    assert all(0.1 <= frame["time"] < 0.4 for frame in document["frames"])
+    assert document["frames"]
+    assert document["frames"][0]["people"][0]["track_id"] is None
+    assert "raw_keypoints" not in document["frames"][0]["people"][0]
+
+
+def test_flip_tells_uncertainty_and_angles_are_added(cpnpose: Run, clip: Path, tmp_path: Path) -> None:
+    assert cpnpose("video", clip, "--out", tmp_path / "o.json", "--flip", "--angles").exit_code == 0
+    person = json.loads((tmp_path / "o.json").read_text())["frames"][0]["people"][0]
+    assert len(person["uncertainty_px"]) == 17
+    assert "left_knee" in person["angles"]
+
+
+def test_boxes_of_a_file(cpnpose: Run, clip: Path, tmp_path: Path, tiny_weights: Path) -> None:
+    boxes = [
+        {"image_id": 2, "category_id": 1, "bbox": [5, 6, 20, 30], "score": 0.75},
+        {"image_id": 2, "category_id": 1, "bbox": [30, 6, 20, 30], "score": 0.9},
+        {"image_id": 2, "category_id": 18, "bbox": [0, 0, 9, 9], "score": 1.0},
+        {"image_id": 7, "category_id": 1, "bbox": [1, 2, 3, 4]},
+    ]
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    options = ("--boxes", tmp_path / "boxes.json", "--weights", tiny_weights, "--device", "cpu")
+    done = cpnpose("video", clip, "--out", tmp_path / "o.json", *options, networks=False)
+    assert done.exit_code == 0, done.stderr
+    frames = json.loads((tmp_path / "o.json").read_text())["frames"]
+    assert [len(frame["people"]) for frame in frames] == [0, 0, 2, 0, 0, 0, 0, 1, 0, 0, 0, 0]
+    assert [person["box"] for person in frames[2]["people"]] == [[30, 6, 50, 36], [5, 6, 25, 36]]
+    assert frames[2]["people"][0]["box_score"] == 0.9
+
+
+def test_one_person_of_the_whole_clip(cpnpose: Run, clip: Path, tmp_path: Path, tiny_weights: Path) -> None:
+    boxes = [{"image_id": i, "category_id": 1, "bbox": [2, 2, 25, 40], "score": 0.99} for i in range(12) if i != 4]
+    boxes += [{"image_id": i, "category_id": 1, "bbox": [40, 5, 12, 20], "score": 0.98} for i in range(5)]
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    options = ("--boxes", tmp_path / "boxes.json", "--weights", tiny_weights, "--device", "cpu", "--fill", "0.5")
+    out = tmp_path / "o.mp4"
+    done = cpnpose("video", clip, "--out", out, "--json", "--person", "largest", *options, networks=False)
+    assert done.exit_code == 0, done.stderr
+    frames = json.loads((tmp_path / "o.json").read_text())["frames"]
+    assert [len(frame["people"]) for frame in frames] == [1] * 12
+    assert len({frame["people"][0]["track_id"] for frame in frames}) == 1
+    assert frames[4]["people"][0]["flags"]["filled"] == list(range(17))
+    assert len(times_of(out)) == 12
+    done = cpnpose("video", clip, "--json", "--out", tmp_path / "p.json", "--person", "id:9", *options, networks=False)
+    assert done.exit_code == 3
+    assert "its ids are" in done.stderr
+    assert not (tmp_path / "p.json").exists()
+
+
+def test_progress_for_machines_and_quiet(cpnpose: Run, clip: Path, tmp_path: Path) -> None:
+    done = cpnpose("video", clip, "--out", tmp_path / "a.json", "--progress", "json")
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert events[-1]["event"] == "end"
+    assert (events[-1]["frames_in"], events[-1]["frames_out"]) == (12, 12)
+    assert events[-1]["results"] == [str(tmp_path / "a.json")]
+    assert cpnpose("video", clip, "--out", tmp_path / "b.json", "--quiet").stderr == ""
+
+
+def test_resume_after_a_crash_equals_an_uninterrupted_run(cpnpose: Run, clip: Path, tmp_path: Path) -> None:
+    for every in (1, 4):
+        folder = tmp_path / str(every)
+        folder.mkdir()
+        options = ("--jsonl", "--json", "--detect-every", every)
+        assert cpnpose("video", clip, "--out", folder / "whole.mp4", *options).exit_code == 0
+        lines = (folder / "whole.jsonl").read_text().splitlines(keepends=True)
+        for kept in (1, 3, 7, 12):
+            broken = folder / "broken.partial.jsonl"
+            broken.write_text("".join(lines[: kept + 1]) + lines[5][: len(lines[5]) // 2])
+            resumed = cpnpose("video", clip, "--out", folder / "broken.mp4", *options, "--resume")
+            assert resumed.exit_code == 0, resumed.stderr
+            assert (folder / "broken.jsonl").read_text() == (folder / "whole.jsonl").read_text()
+            assert (folder / "broken.json").read_text() == (folder / "whole.json").read_text()
+            assert times_of(folder / "broken.mp4") == times_of(clip)
+            for name in ("broken.jsonl", "broken.json", "broken.mp4"):
+                (folder / name).unlink()
+
+
+def test_a_full_disk_or_unwritable_folder_leaves_no_half_file(cpnpose: Run, clip: Path, tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0o500)
+    done = cpnpose("video", clip, "--out", folder / "o.mp4", "--json")
+    assert done.exit_code == 4
+    assert list(folder.iterdir()) == []
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "cpnpose", *map(str, arguments)]
+    root = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture(scope="module")
+def long_clip(tmp_path_factory: pytest.TempPathFactory, make_frames: Callable[..., list[Any]]) -> Path:
+    from fractions import Fraction
+
+    from cpnpose.media.video import VideoWriter
+
+    path = tmp_path_factory.mktemp("long") / "long.mp4"
+    with VideoWriter(path, size=(48, 64), time_base=Fraction(1, 12800), fps=Fraction(25)) as writer:
+        for index in range(3000):
+            frame = make_frames(1, first=index)[0]
+            writer.write(frame, frame.image)
+    return path
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_ctrl_c_leaves_whole_files(long_clip: Path, tmp_path: Path, tiny_weights: Path) -> None:
+    networks = ("--weights", tiny_weights, "--detector", "none", "--device", "cpu")
+    data = ("--json", "--jsonl", "--csv")
+    process = start("video", long_clip, "--out", tmp_path / "o.mp4", *data, *networks)
+    deadline = time.monotonic() + 60
+    record = tmp_path / "o.partial.jsonl"
+    while time.monotonic() < deadline and not (record.exists() and record.read_bytes().count(b"\n") > 20):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    assert "interrupted" in stderr
+    document = json.loads((tmp_path / "o.json").read_text())
+    count = len(document["frames"])
+    assert 20 <= count < 3000
+    assert document["complete"] is False
+    assert len(times_of(tmp_path / "o.mp4")) == count
+    assert record.read_text().count("\n") == count + 1
+    assert len((tmp_path / "o.csv").read_text().splitlines()) == count + 1
+    assert len(list(tmp_path.iterdir())) == 4
+    # kill -9 in the middle of going on, then going on once more
+    process = start("video", long_clip, "--out", tmp_path / "o.mp4", *data, *networks, "--resume")
+    while time.monotonic() < deadline and record.read_bytes().count(b"\n") < count + 50:
+        time.sleep(0.02)
+    process.kill()
+    process.communicate(timeout=30)
+    written = record.read_bytes().count(b"\n")
+    assert count + 50 <= written < 3000
+
+
+def test_python_interface_in_five_lines(clip: Path, tiny_weights: Path) -> None:
+    from cpnpose import PoseEstimator
+
+    estimator = PoseEstimator(tiny_weights, detector="none", device="cpu")
+    results = list(estimator.video(clip))
+    assert len(results) == 12
+    np.testing.assert_array_equal(results[3].poses.track_ids, [1])
+    poses = estimator(results[0].frame.image)
+    assert poses.keypoints_xy.shape == (1, 17, 2)
