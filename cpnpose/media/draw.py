@@ -1,0 +1,150 @@
+"""Drawing skeletons, boxes and ids on images."""
+
+from __future__ import annotations
+
+import colorsys
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from cpnpose.errors import OptionError
+from cpnpose.media.blur import blur_background, blur_heads
+from cpnpose.pose.keypoints import NUM_KEYPOINTS, SKELETON
+from cpnpose.pose.types import ImageArray, IntArray, Poses
+
+Background = Literal["keep", "black", "blur"]
+
+LEFT_COLOR = (0, 170, 255)
+"""RGB of joints and bones on the person's own left."""
+RIGHT_COLOR = (255, 120, 20)
+"""RGB of joints and bones on the person's own right."""
+MIDDLE_COLOR = (245, 240, 90)
+"""RGB of the nose and of the bones that join left and right."""
+OUTLINE_COLOR = (20, 20, 20)
+
+_COLORS = (MIDDLE_COLOR, LEFT_COLOR, RIGHT_COLOR)
+_BONES = np.array(SKELETON, dtype=np.int64)
+_SIDE = np.array([0] + [1, 2] * ((NUM_KEYPOINTS - 1) // 2), dtype=np.int64)
+"""Per keypoint: 0 middle, 1 left, 2 right."""
+_A, _B = _SIDE[_BONES[:, 0]], _SIDE[_BONES[:, 1]]
+_BONE_SIDE = np.where((_A == _B) | (_B == 0), _A, np.where(_A == 0, _B, 0))
+_SHIFT = 4
+"""Points are given to OpenCV in sixteenths of a pixel."""
+_FAR = 1 << 20
+
+
+@dataclass(frozen=True)
+class DrawStyle:
+    """What is drawn.
+
+    threshold: keypoints with a lower score are not drawn. The score is the published one, the heatmap's value over 255
+    plus 0.5: about 0.5 where the network sees nothing, 1.3 to 1.5 where it is sure. The default of 0.7 leaves out what
+    reaches less than a fifth of a full response. draw_boxes: boxes of the people. draw_ids: numbers of their tracks.
+    background: the picture as it is, black, or blurred outside the people. blur_faces: make heads unrecognisable.
+    """
+
+    threshold: float = 0.7
+    draw_boxes: bool = False
+    draw_ids: bool = False
+    background: Background = "keep"
+    blur_faces: bool = False
+
+    def __post_init__(self) -> None:
+        if self.background not in get_args(Background):
+            raise OptionError(f"background is keep, black or blur, not {self.background}")
+
+
+def line_widths(poses: Poses) -> IntArray:
+    """(N,) int64: width in pixels of each person's bones, by the longer side of the box: 2 at 250 pixels, 8 at 1000."""
+    sides = poses.boxes_xyxy[:, 2:] - poses.boxes_xyxy[:, :2]
+    longer = np.nan_to_num(sides.max(axis=1, initial=0.0))
+    return np.asarray(np.clip(np.rint(longer * 0.008), 1, 16), dtype=np.int64)
+
+
+def draw_poses(image: ImageArray, poses: Poses, style: DrawStyle | None = None) -> ImageArray:
+    """A copy of ``image`` (H, W, 3) uint8 RGB with the people of ``poses`` drawn on it; the image stays as it is.
+
+    People far away (small boxes) are drawn first, so that those in front lie on top.
+    """
+    style = style or DrawStyle()
+    if style.background == "black":
+        canvas = np.zeros_like(image)
+    elif style.background == "blur":
+        canvas = blur_background(image, poses)
+    else:
+        canvas = image.copy()
+    if len(poses) == 0:
+        return canvas
+    if style.blur_faces and style.background != "black":
+        blur_heads(canvas, poses)
+    widths = line_widths(poses)
+    if style.draw_boxes:
+        _draw_boxes(canvas, poses, widths)
+    points = _to_fixed_point(poses.keypoints_xy)
+    seen = (poses.keypoint_scores >= style.threshold) & np.isfinite(poses.keypoints_xy).all(axis=2)
+    for width in np.unique(widths):
+        of_width = widths == width
+        _draw_skeletons(canvas, points[of_width], seen[of_width], int(width))
+    if style.draw_ids and poses.track_ids is not None:
+        _draw_ids(canvas, poses, widths)
+    return canvas
+
+
+def _to_fixed_point(xy: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
+    """Corner-origin pixels to OpenCV's sixteenths with the origin in the first pixel's centre."""
+    scaled = np.nan_to_num((xy.astype(np.float64) - 0.5) * (1 << _SHIFT), nan=0.0)
+    return np.clip(np.rint(scaled), -_FAR, _FAR).astype(np.int32)
+
+
+def _draw_skeletons(canvas: ImageArray, points: npt.NDArray[np.int32], seen: npt.NDArray[np.bool_], width: int) -> None:
+    """People (n, 17, 2) of one line width: a dark outline under everything, bones by side, then joints by side."""
+    both = seen[:, _BONES[:, 0]] & seen[:, _BONES[:, 1]]
+    bones = points[:, _BONES]
+    # A line without length and with round ends is a disc.
+    joints = np.repeat(points[:, :, None], 2, axis=2)
+    for lines, drawn, sides, thick in ((bones, both, _BONE_SIDE, width), (joints, seen, _SIDE, 2 * width + 1)):
+        _draw_lines(canvas, lines[drawn], OUTLINE_COLOR, thick + 2)
+        for side, color in enumerate(_COLORS):
+            _draw_lines(canvas, lines[drawn & (side == sides)], color, thick)
+
+
+def _draw_lines(canvas: ImageArray, ends: npt.NDArray[np.int32], color: tuple[int, int, int], width: int) -> None:
+    """Lines (M, 2, 2) in fixed point, all at once."""
+    if len(ends):
+        cv2.polylines(canvas, list(ends), False, color, width, cv2.LINE_AA, _SHIFT)
+
+
+def id_color(track_id: int) -> tuple[int, int, int]:
+    """RGB that stays with an id; neighbouring ids get hues far apart."""
+    if track_id < 1:
+        return (200, 200, 200)
+    red, green, blue = colorsys.hsv_to_rgb(track_id * 0.61803398875 % 1.0, 0.75, 1.0)
+    return (int(red * 255), int(green * 255), int(blue * 255))
+
+
+def _ids(poses: Poses) -> list[int]:
+    return [0] * len(poses) if poses.track_ids is None else [int(i) for i in poses.track_ids]
+
+
+def _draw_boxes(canvas: ImageArray, poses: Poses, widths: IntArray) -> None:
+    corners = poses.boxes_xyxy[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
+    usable = np.asarray(np.isfinite(corners).all(axis=(1, 2)))
+    for polygon, track_id, width, draw in zip(_to_fixed_point(corners), _ids(poses), widths, usable, strict=True):
+        if draw:
+            cv2.polylines(canvas, [polygon], True, id_color(track_id), max(1, int(width) // 2), cv2.LINE_AA, _SHIFT)
+
+
+def _draw_ids(canvas: ImageArray, poses: Poses, widths: IntArray) -> None:
+    for box, track_id, width in zip(poses.boxes_xyxy, _ids(poses), widths, strict=True):
+        if track_id < 1 or not np.isfinite(box).all():
+            continue
+        scale, stroke = 0.35 + 0.09 * float(width), max(1, int(width) // 2)
+        (text_width, text_height), below = cv2.getTextSize(str(track_id), cv2.FONT_HERSHEY_SIMPLEX, scale, stroke)
+        x = int(np.clip(box[0], 0, max(0, canvas.shape[1] - text_width - 4)))
+        y = int(np.clip(box[1], text_height + below + 2, canvas.shape[0] - 1))
+        cv2.rectangle(canvas, (x, y - text_height - below - 2), (x + text_width + 4, y), id_color(track_id), -1)
+        origin = (x + 2, y - below)
+        cv2.putText(canvas, str(track_id), origin, cv2.FONT_HERSHEY_SIMPLEX, scale, OUTLINE_COLOR, stroke, cv2.LINE_AA)
