@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cpnpose.errors import OptionError
-from cpnpose.pipeline.track_match import Array, assign, iou, pose_likeness
+from cpnpose.pipeline.track_match import Array, assign, covered, iou, pose_likeness
 from cpnpose.pipeline.track_motion import BoxMotion, box_size, boxes_to_centres
 from cpnpose.pose.types import FloatArray, IntArray, Poses
 
@@ -23,6 +23,8 @@ GATE = 16.0
 """Greatest squared distance from the expected place, in expected errors: 4 sigma."""
 RECENT_S = 0.5
 """Somebody missed for at most this long (or in one frame only) counts as seen a moment ago."""
+APART = 0.4
+"""Greatest share of a doubtful newcomer's box that may lie in another one's."""
 TENTATIVE_MISSES = 2
 """A person without an id is forgotten after so many frames missed in a row."""
 
@@ -36,11 +38,15 @@ class TrackerOptions:
     confirm_s: float = 0.2
     """A person gets an id after being seen for so long; at once in the first frame or with ``sure_score``."""
     confident_score: float = 0.5
-    """Box score from which a pose may start a person."""
+    """Box score from which a pose starts a person."""
     weak_score: float = 0.1
     """Box score from which a pose may continue a person."""
+    slow_score: float = 0.25
+    """Box score from which a pose that stands apart from all others starts a person too, for ``slow_confirm_s``."""
+    slow_confirm_s: float = 1.0
+    """Somebody who never reached ``confident_score`` gets an id after being seen for so long."""
     sure_score: float = 0.9
-    """Box score from which a new person gets an id at once."""
+    """Box score from which a person gets an id at once."""
     reach: float = 1.0
     """How far, in sizes of the person, the error of the expected place may grow while the person is lost."""
     min_likeness: float = 0.1
@@ -70,6 +76,7 @@ class PoseTracker:
         self._first_s: Array = np.zeros(0)
         self._last_s: Array = np.zeros(0)
         self._misses: IntArray = np.zeros(0, np.int64)
+        self._best_score: Array = np.zeros(0)
         self._keypoints: Array = np.zeros((0, 17, 2))
         self._counted: npt.NDArray[np.bool_] = np.zeros((0, 17), np.bool_)
         self._time_s: float | None = None
@@ -118,7 +125,8 @@ class PoseTracker:
         distance = self._motion.distance(poses.boxes_xyxy, frame_size, options.reach)
         likeness = 0.35 * overlap + 0.35 * similar + 0.3 * np.maximum(1.0 - distance / GATE, 0.0)
         ratio = box_size(poses.boxes_xyxy)[None] / self._motion.size[:, None]
-        near = (distance <= GATE) & (likeness >= options.min_likeness) & (ratio > 0.4) & (ratio < 2.5)
+        close = (distance <= GATE) | (overlap + similar >= 0.7)
+        near = close & (likeness >= options.min_likeness) & (ratio > 0.4) & (ratio < 2.5)
         touching = near & (overlap + similar >= 0.5)
         back = near & (ratio > 0.6) & (ratio < 1.7)
 
@@ -132,7 +140,7 @@ class PoseTracker:
             (known & recent, confident, near),
             (known & recent, weak, touching),
             (known & ~recent, confident, back & (touching | sure)),
-            (~known, confident, near),
+            (~known, confident | weak, near),
         )
         for people, candidates, allowed in stages:
             free = (people & missing)[:, None] & (candidates & (owner < 0))[None]
@@ -161,8 +169,12 @@ class PoseTracker:
         self._motion.update(rows, poses.boxes_xyxy[columns], trust)
         self._keypoints[rows] = poses.keypoints_xy[columns]
         self._counted[rows] = _counted(poses.keypoints_xy[columns], poses.keypoint_scores[columns])
-        old_enough = self._last_s[rows] - self._first_s[rows] >= self.options.confirm_s - 1e-6
-        confirmed = (self._ids[rows] == NO_ID) & old_enough
+        self._best_score[rows] = np.maximum(self._best_score[rows], poses.box_scores[columns])
+        slow = self._best_score[rows] < self.options.confident_score
+        wait = np.where(slow, self.options.slow_confirm_s, self.options.confirm_s)
+        old_enough = self._last_s[rows] - self._first_s[rows] >= wait - 1e-6
+        sure = self._best_score[rows] >= self.options.sure_score
+        confirmed = (self._ids[rows] == NO_ID) & (old_enough | sure)
         lost = heirs[columns]
         returned = confirmed & (lost >= 0)
         self._ids[rows[returned]] = self._ids[lost[returned]]
@@ -171,31 +183,45 @@ class PoseTracker:
         self._confirm(rows[confirmed & ~returned])
 
     def _start(self, poses: Poses, owner: IntArray, first_frame: bool) -> None:
-        """Begin new people with the confident poses that nobody owns; writes their rows into ``owner``."""
-        candidates = np.flatnonzero((owner < 0) & (poses.box_scores >= self.options.confident_score))
-        candidates = candidates[np.argsort(-poses.box_scores[candidates], kind="stable")]
-        if len(candidates):
-            area = boxes_to_centres(poses.boxes_xyxy)[:, 2:].prod(axis=1)
-            similar = pose_likeness(
-                poses.keypoints_xy, poses.keypoints_xy, _counted(poses.keypoints_xy, poses.keypoint_scores), area
-            )
-            accepted = owner >= 0
-            for column in candidates:  # best first: each is compared with those accepted before
-                accepted[column] = not (similar[accepted, column] > self.options.duplicate_oks).any()
-            candidates = candidates[accepted[candidates]]
-        known = len(self._ids)
-        added = len(candidates)
+        """Begin new people with the poses that nobody owns; writes their rows into ``owner``."""
+        candidates = self._newcomers(poses, owner)
+        scores = poses.box_scores[candidates].astype(np.float64)
+        known, added = len(self._ids), len(candidates)
         owner[candidates] = known + np.arange(added)
         self._motion.add(poses.boxes_xyxy[candidates])
-        self._ids = np.concatenate([self._ids, np.full(added, NO_ID, np.int64)])
-        self._first_s = np.concatenate([self._first_s, np.full(added, self._time_s)])
-        self._last_s = np.concatenate([self._last_s, np.full(added, self._time_s)])
-        self._misses = np.concatenate([self._misses, np.zeros(added, np.int64)])
-        self._keypoints = np.concatenate([self._keypoints, poses.keypoints_xy[candidates].astype(np.float64)])
         counted = _counted(poses.keypoints_xy[candidates], poses.keypoint_scores[candidates])
-        self._counted = np.concatenate([self._counted, counted])
-        at_once = first_frame or self.options.confirm_s == 0
-        self._confirm(known + np.flatnonzero(at_once | (poses.box_scores[candidates] >= self.options.sure_score)))
+        for name, values in (
+            ("_ids", np.full(added, NO_ID, np.int64)),
+            ("_first_s", np.full(added, self._time_s)),
+            ("_last_s", np.full(added, self._time_s)),
+            ("_misses", np.zeros(added, np.int64)),
+            ("_best_score", scores),
+            ("_keypoints", poses.keypoints_xy[candidates].astype(np.float64)),
+            ("_counted", counted),
+        ):
+            setattr(self, name, np.concatenate([getattr(self, name), values]))
+        at_once = (first_frame or self.options.confirm_s == 0) & (scores >= self.options.confident_score)
+        self._confirm(known + np.flatnonzero(at_once | (scores >= self.options.sure_score)))
+
+    def _newcomers(self, poses: Poses, owner: IntArray) -> IntArray:
+        """The poses without owner that begin a person, best first: no second detections of somebody else in the frame.
+        Poses that are not confident must also stand apart: a part of a person is often found as one more."""
+        options = self.options
+        candidates = np.flatnonzero((owner < 0) & (poses.box_scores >= options.slow_score))
+        candidates = candidates[np.argsort(-poses.box_scores[candidates], kind="stable")]
+        if not len(candidates):
+            return candidates
+        area = boxes_to_centres(poses.boxes_xyxy)[:, 2:].prod(axis=1)
+        counted = _counted(poses.keypoints_xy, poses.keypoint_scores)
+        similar = pose_likeness(poses.keypoints_xy, poses.keypoints_xy, counted, area)
+        double = similar > options.duplicate_oks
+        slow = poses.box_scores < options.confident_score
+        inside = covered(poses.boxes_xyxy, poses.boxes_xyxy).T
+        double |= slow[None] & ((similar > 0.5 * options.duplicate_oks) | (inside > APART))
+        accepted = owner >= 0
+        for column in candidates:  # each is compared with those accepted before
+            accepted[column] = not double[accepted, column].any()
+        return candidates[accepted[candidates]]
 
     def _confirm(self, rows: IntArray) -> None:
         self._ids[rows] = self._next_id + np.arange(len(rows))
@@ -205,7 +231,7 @@ class PoseTracker:
         if rows.all():
             return
         self._motion.keep(rows)
-        for name in ("_ids", "_first_s", "_last_s", "_misses", "_keypoints", "_counted"):
+        for name in ("_ids", "_first_s", "_last_s", "_misses", "_best_score", "_keypoints", "_counted"):
             setattr(self, name, getattr(self, name)[rows])
 
 

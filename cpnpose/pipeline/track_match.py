@@ -18,13 +18,26 @@ BODY_SHARE = 0.5
 
 def iou(boxes_a: npt.ArrayLike, boxes_b: npt.ArrayLike) -> Array:
     """Intersection over union of boxes: (N, 4) and (M, 4) xyxy to (N, M) in [0, 1]."""
+    overlap, area_a, area_b = _overlap(boxes_a, boxes_b)
+    share: Array = overlap / np.maximum(area_a + area_b - overlap, 1e-9)
+    return share
+
+
+def covered(boxes_a: npt.ArrayLike, boxes_b: npt.ArrayLike) -> Array:
+    """The share of each box a that lies in each box b: (N, 4) and (M, 4) xyxy to (N, M) in [0, 1]."""
+    overlap, area_a, _ = _overlap(boxes_a, boxes_b)
+    share: Array = overlap / np.maximum(area_a, 1e-9)
+    return share
+
+
+def _overlap(boxes_a: npt.ArrayLike, boxes_b: npt.ArrayLike) -> tuple[Array, Array, Array]:
+    """Areas: of the intersections (N, M), of the boxes a (N, 1), of the boxes b (1, M)."""
     a = np.asarray(boxes_a, np.float64).reshape(-1, 1, 4)
     b = np.asarray(boxes_b, np.float64).reshape(1, -1, 4)
     overlap = np.maximum(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0).prod(axis=-1)
     area_a = np.maximum(a[..., 2:] - a[..., :2], 0).prod(axis=-1)
     area_b = np.maximum(b[..., 2:] - b[..., :2], 0).prod(axis=-1)
-    share: Array = overlap / np.maximum(area_a + area_b - overlap, 1e-9)
-    return share
+    return overlap, area_a, area_b
 
 
 def pose_likeness(

@@ -7,7 +7,7 @@ import pytest
 
 from cpnpose.errors import OptionError
 from cpnpose.pipeline.track import PoseTracker, TrackerOptions
-from cpnpose.pipeline.track_match import assign, iou
+from cpnpose.pipeline.track_match import assign, covered, iou
 from cpnpose.pipeline.track_motion import BoxMotion
 from cpnpose.pose.types import Poses
 
@@ -192,6 +192,7 @@ def test_assign_prefers_the_greatest_sum_and_never_makes_forbidden_pairs() -> No
 def test_iou() -> None:
     boxes = np.array([[0, 0, 2, 2], [1, 0, 3, 2], [5, 5, 6, 6]])
     np.testing.assert_allclose(iou(boxes, boxes)[0], [1, 1 / 3, 0])
+    np.testing.assert_allclose(covered(boxes[:2], np.array([[0, 0, 2, 1], [0, 0, 9, 9]])), [[0.5, 1], [0.25, 1]])
 
 
 def test_one_false_detection_does_not_take_the_id_of_a_lost_person() -> None:
@@ -224,3 +225,34 @@ def test_keypoints_that_are_no_numbers_do_no_harm() -> None:
         poses.keypoints_xy[0, 3:5] = np.nan
         poses.keypoint_scores[0, 3] = np.nan
         assert ids(tracker.update(step / 10, poses, FRAME)) == [1, 2]
+
+
+@pytest.mark.parametrize("fps", [10.0, *RATES])
+def test_a_box_that_is_suddenly_cut_keeps_its_id(fps: float) -> None:
+    """Somebody steps behind a table: the lower half of the box vanishes from one frame to the next, and comes back."""
+    tracker = PoseTracker()
+    for step in range(int(6 * fps)):
+        poses = person((300, 300))
+        if int(2 * fps) <= step < int(4 * fps):
+            poses.boxes_xyxy[0, 3] -= 110
+            poses.keypoints_xy[0, 11:] += np.random.default_rng(step).normal(0, 20, (6, 2))
+            poses.keypoint_scores[0, 11:] = 0.55
+        assert ids(tracker.update(step / fps, poses, FRAME)) == [1], step
+
+
+@pytest.mark.parametrize("fps", RATES)
+def test_a_person_who_is_never_confident_gets_an_id_later(fps: float) -> None:
+    tracker = PoseTracker()
+    given = [ids(tracker.update(step / fps, person((300, 300), score=0.35), FRAME))[0] for step in range(int(2 * fps))]
+    first = given.index(1) / fps
+    assert first == pytest.approx(1.0, abs=1.01 / fps)
+    assert set(given[given.index(1) :]) == {1}
+
+
+def test_a_doubtful_part_of_a_person_gets_no_id() -> None:
+    tracker = PoseTracker()
+    for step in range(60):
+        poses = person((300, 300), (300, 240))
+        poses.box_scores[1] = 0.4
+        poses.boxes_xyxy[1] = poses.boxes_xyxy[0] * (1, 1, 1, 0.75)
+        assert ids(tracker.update(step / 30, poses, FRAME)) == [1, -1]
