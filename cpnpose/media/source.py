@@ -28,13 +28,16 @@ def is_live(source: str | Path) -> bool:
     return is_address(source) and str(source).split("://", 1)[0].lower() in _LIVE
 
 
-def open_input(source: str | Path, hwaccel: str | None = None) -> InputContainer:
+def open_input(source: str | Path, hwaccel: str | None = None, *, low_delay: bool = False) -> InputContainer:
     """Open a file or address for reading. Raises :class:`InputError`, and whatever PyAV raises for a bad hwaccel."""
-    name, options, timeout = str(source), {}, None
+    name, timeout = str(source), None
+    options: dict[str, str] = {}
     if is_address(source):
         timeout = (_TIMEOUT_S, _TIMEOUT_S)
         if name.lower().startswith("rtsp"):
             options["rtsp_transport"] = "tcp"
+        if low_delay:
+            options |= {"fflags": "nobuffer", "flags": "low_delay"}
     else:
         path = Path(source)
         if not path.exists():

@@ -34,6 +34,7 @@ class VideoReader:
     source: path, URL or RTSP address. start, end: seconds from the beginning of the file; frames with
     start <= time < end are kept. every: of these, each every-th. threads: of the decoder, 0 = as many as the machine
     has. hwaccel: ``"cuda"`` or another device of FFmpeg; where it is not there, decoding is done in software.
+    low_delay: hand frames out as soon as they arrive, for live sources; costs throughput.
     Raises :class:`InputError` where there is nothing to read, :class:`OptionError` for impossible values.
     """
 
@@ -46,6 +47,7 @@ class VideoReader:
         every: int = 1,
         threads: int = 0,
         hwaccel: str | None = None,
+        low_delay: bool = False,
     ) -> None:
         if every < 1:
             raise OptionError(f"every must be 1 or more, not {every}")
@@ -60,6 +62,7 @@ class VideoReader:
         self.hwaccel: str | None = None
         """The device that decodes, or None for software."""
         self._source, self._start, self._end, self._every, self._threads = str(source), start, end, every, threads
+        self._low_delay = low_delay
         self._first_index = 0
         self._container, self._stream = self._open(None)
         try:
@@ -69,10 +72,10 @@ class VideoReader:
             raise
 
     def _open(self, hwaccel: str | None) -> tuple[InputContainer, VideoStream]:
-        container = open_input(self._source, hwaccel)
+        container = open_input(self._source, hwaccel, low_delay=self._low_delay)
         try:
             stream = pick_video(container, self._source)
-            stream.thread_type = "AUTO"
+            stream.thread_type = "SLICE" if self._low_delay else "AUTO"
             stream.codec_context.thread_count = self._threads
         except BaseException:
             container.close()
