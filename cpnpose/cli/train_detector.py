@@ -41,7 +41,8 @@ def detector(
     import torch
 
     from cpnpose.errors import OptionError
-    from cpnpose.training.train_detector import DetectorTraining, train_detector
+    from cpnpose.training.detector_options import DetectorTraining
+    from cpnpose.training.train_detector import train_detector
 
     if precision not in ("auto", "fp32", "bf16"):
         raise OptionError(f"--precision {precision}: use auto, fp32 or bf16")

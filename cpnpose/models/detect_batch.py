@@ -16,17 +16,18 @@ from cpnpose.models.detector import Detector, normalize
 from cpnpose.pose.types import FloatArray, ImageArray
 
 _CELL = 32
+_MOST_ASPECT = 4.0
 
 
 def network_size(height: int, width: int, pixels: int) -> tuple[int, int]:
     """The (height, width) to which an image is brought: multiples of 32, about ``pixels`` in all, close to its shape.
 
-    Images of one shape always get one size, so a batch needs no padding; up to ~8 % of stretch is accepted for that.
+    Images of one shape always get one size, so a batch needs no padding; up to ~8 % of stretch is accepted for that,
+    and more where one side is more than four times the other.
     """
-    scale = (pixels / (height * width)) ** 0.5
-    rows = max(1, round(height * scale / _CELL))
+    wanted = min(max(width / height, 1 / _MOST_ASPECT), _MOST_ASPECT)
+    rows = max(1, round((pixels / wanted) ** 0.5 / _CELL))
     columns = max(1, round(pixels / (rows * _CELL * _CELL)))
-    wanted = width / height
     candidates = [
         (r, c) for r in (rows - 1, rows, rows + 1) for c in range(columns - 2, columns + 3) if r > 0 and c > 0
     ]

@@ -57,7 +57,7 @@ class PyramidRoIAlign(nn.Module):
         pooled = F.embedding_bag(
             indices.reshape(-1, taps), table, mode="sum", per_sample_weights=weights.reshape(-1, taps).to(table.dtype)
         )
-        return pooled.reshape(len(rois), -1)
+        return pooled.reshape(len(rois), self.output**2 * table.shape[1])
 
     def _taps(self, start: Tensor, end: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """Along one axis: the cells (R, output, 2 * samples) and weights from which each output cell is mixed."""

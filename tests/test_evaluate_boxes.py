@@ -1,0 +1,96 @@
+"""Box metrics on cases whose answer is known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from cpnpose.errors import InputError
+from cpnpose.evaluate_boxes import box_metrics, detect_all, suppressed, sweep_thresholds
+from cpnpose.pose.types import Detections, ImageArray
+
+pytest.importorskip("pycocotools")
+
+BIG, SMALL, CROWD = [20.0, 20, 50, 80], [100.0, 10, 20, 20], [150.0, 100, 120, 90]
+
+
+@pytest.fixture
+def annotations(tmp_path: Path) -> Path:
+    """Two images: a big person, a small one and a crowd; a big person."""
+    boxes = [(1, BIG, 0), (1, SMALL, 0), (1, CROWD, 1), (2, BIG, 0)]
+    data = {
+        "images": [{"id": i, "file_name": f"{i}.png", "width": 300, "height": 200} for i in (1, 2)],
+        "annotations": [
+            {"id": n, "image_id": image, "category_id": 1, "bbox": box, "area": box[2] * box[3], "iscrowd": crowd}
+            for n, (image, box, crowd) in enumerate(boxes)
+        ],
+        "categories": [{"id": 1, "name": "person"}],
+    }
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps(data))
+    for i in (1, 2):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((200, 300, 3), 40 * i, np.uint8))
+    return path
+
+
+def people(*rows: tuple[list[float], float]) -> Detections:
+    boxes = [[x, y, x + w, y + h] for (x, y, w, h), _ in rows]
+    return Detections(np.array(boxes, np.float32).reshape(-1, 4), np.array([score for _, score in rows], np.float32))
+
+
+def test_the_truth_gets_everything(annotations: Path) -> None:
+    metrics = box_metrics(annotations, {1: people((BIG, 0.9), (SMALL, 0.8)), 2: people((BIG, 0.9))})
+    assert metrics == {"AP": 100, "AP50": 100, "AP75": 100, "AP50_above_32px": 100, "AR10": 100}
+
+
+def test_a_missed_small_person_does_not_count_above_32_pixels(annotations: Path) -> None:
+    metrics = box_metrics(annotations, {1: people((BIG, 0.9)), 2: people((BIG, 0.9))})
+    assert metrics["AP50_above_32px"] == 100
+    assert metrics["AR10"] == pytest.approx(200 / 3, abs=0.01)
+    assert metrics["AP50"] == pytest.approx(67 / 101 * 100, abs=0.01)
+
+
+def test_boxes_in_a_crowd_are_neither_right_nor_wrong(annotations: Path) -> None:
+    inside = [170.0, 110, 40, 60]
+    found = {1: people((inside, 0.99), (BIG, 0.9), (SMALL, 0.8)), 2: people((BIG, 0.9))}
+    assert box_metrics(annotations, found)["AP"] == 100
+    found[1] = people(([230.0, 10, 40, 60], 0.99), (BIG, 0.9), (SMALL, 0.8))
+    assert box_metrics(annotations, found)["AP"] < 100
+
+
+def test_nothing_found_is_zero(annotations: Path) -> None:
+    assert set(box_metrics(annotations, {1: Detections.empty(), 2: Detections.empty()}).values()) == {0.0}
+
+
+def test_suppression_keeps_the_better_box() -> None:
+    raw = {1: people((BIG, 0.6), ([22.0, 20, 50, 80], 0.9), (SMALL, 0.5))}
+    np.testing.assert_allclose(suppressed(raw, 0.5)[1].scores, [0.9, 0.5])
+    assert len(suppressed(raw, 0.99)[1]) == 3
+
+
+def test_sweep_finds_the_score_between_people_and_others(annotations: Path) -> None:
+    empty = [200.0, 10, 40, 60]
+    raw = {1: people((BIG, 0.7), (SMALL, 0.1), ([24.0, 22, 50, 80], 0.6), (empty, 0.3)), 2: people((BIG, 0.65))}
+    best = sweep_thresholds(annotations, raw)["best"]
+    assert best["nms"] < 0.8
+    assert best["score"] == pytest.approx(0.65)
+    assert (best["precision"], best["recall"]) == (100, 100)
+
+
+def test_detect_all_gives_each_image_its_own_people(annotations: Path) -> None:
+    def by_brightness(images: list[ImageArray]) -> list[Detections]:
+        return [people((BIG, float(image[0, 0, 0]) / 100)) for image in images]
+
+    found = detect_all(by_brightness, annotations, annotations.parent)
+    assert {i: round(float(p.scores[0]), 2) for i, p in found.items()} == {1: 0.4, 2: 0.8}
+    assert len(detect_all(by_brightness, annotations, annotations.parent, limit=1)) == 1
+
+
+def test_missing_image_is_named(annotations: Path, tmp_path: Path) -> None:
+    (tmp_path / "2.png").unlink()
+    with pytest.raises(InputError, match=r"2\.png"):
+        detect_all(lambda images: [Detections.empty()] * len(images), annotations, tmp_path)
