@@ -12,7 +12,18 @@ from typer.core import TyperGroup
 from cpnpose import __version__
 from cpnpose.errors import CpnposeError
 
-COMMAND_MODULES = ("video", "images", "webcam", "record", "report", "weights", "evaluate", "bench", "train")
+COMMAND_MODULES = (
+    "video",
+    "images",
+    "webcam",
+    "record",
+    "report",
+    "weights",
+    "evaluate",
+    "evaluate_boxes",
+    "bench",
+    "train",
+)
 """Modules of ``cpnpose.cli`` that add commands, in the order of the help."""
 
 INTERRUPTED = 130
