@@ -28,14 +28,17 @@ class Background(Generic[T]):
         source: is iterated in the thread; a generator is also closed there.
         ahead: most items that wait to be taken.
         name: of the stage, for the thread and as a note on its errors.
+        watch: is told the stage's name, how many items wait and how many could, each time that one is taken.
     """
 
-    def __init__(self, source: Iterable[T], *, ahead: int, name: str) -> None:
+    def __init__(
+        self, source: Iterable[T], *, ahead: int, name: str, watch: Callable[[str, int, int], None] | None = None
+    ) -> None:
         self._source = source
         self._queue: queue.Queue[tuple[T | None, BaseException | None, bool]] = queue.Queue(max(1, ahead))
         self._stop = threading.Event()
         self._done = False
-        self._name = name
+        self._name, self._watch = name, watch
         self._thread = threading.Thread(target=self._run, name=f"cpnpose-{name}", daemon=True)
         self._thread.start()
 
@@ -45,6 +48,8 @@ class Background(Generic[T]):
     def __next__(self) -> T:
         if self._done:
             raise StopIteration
+        if self._watch is not None:
+            self._watch(self._name, self._queue.qsize(), self._queue.maxsize)
         while True:
             with suppress(queue.Empty):
                 item, error, last = self._queue.get(timeout=_POLL_S)

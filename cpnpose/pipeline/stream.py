@@ -6,7 +6,7 @@ Source of the order of the stages: DESIGN of cpnpose, "The way of the data".
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from itertools import islice
 
@@ -77,6 +77,7 @@ def run(
     *,
     follower: Follower | None = None,
     lead: int = 0,
+    watch: Callable[[str, int, int], None] | None = None,
 ) -> Generator[FrameResult, None, None]:
     """As :func:`run_serial`, with equal results, but decoding (the iteration of ``frames``), detection, cropping and
     the network run at the same time as each other and as the caller's own work on the results.
@@ -88,14 +89,16 @@ def run(
 
     Arguments and results as in :func:`run_serial`; ``frames`` is iterated in another thread. The first ``lead`` frames
     are only there because later boxes come from their keypoints: they give no results and ``follower`` has seen them.
+    ``watch`` is told how full the queues are, see :class:`~cpnpose.pipeline.queues.Background`.
     """
     options = options or StreamOptions()
     follower = follower or Follower(options)
     kind = "cuda" if network.device.type == "cuda" else "cpu"
     size = options.chunk_frames or _MOST_FRAMES[kind]
-    workers = options.workers or (2 if kind == "cuda" else min(_cores(), _MOST_CPU_WORKERS))
+    workers = options.workers or (2 if kind == "cuda" else min(available_cores(), _MOST_CPU_WORKERS))
 
     def estimate(chunk: Chunk) -> list[tuple[Frame, Poses]]:
+        torch.get_num_threads()  # only with this call does oneDNN learn this thread's share of the cores
         return list(zip(chunk.frames, estimate_chunk(chunk, detector, network), strict=True))
 
     def estimated(decoded: Iterable[Frame]) -> Iterator[tuple[Frame, Poses]]:
@@ -106,8 +109,8 @@ def run(
 
     with ExitStack() as stack:
         stack.enter_context(thread_shares(workers))
-        decoded = Background(frames, ahead=size, name="decode")
-        results = stack.enter_context(Background(estimated(decoded), ahead=size, name="estimate"))
+        decoded = Background(frames, ahead=size, name="decode", watch=watch)
+        results = stack.enter_context(Background(estimated(decoded), ahead=size, name="estimate", watch=watch))
         stack.enter_context(decoded)  # is left first, so that nobody waits for more frames
         for frame, poses in islice(results, lead, None):
             yield FrameResult(frame, follower.update(frame, poses))
@@ -121,7 +124,7 @@ def thread_shares(workers: int) -> Iterator[None]:
     each other. The former numbers are restored at the end.
     """
     torch_threads, opencv_threads = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(max(1, min(torch_threads, _cores()) // workers))
+    torch.set_num_threads(max(1, min(torch_threads, available_cores()) // workers))
     cv2.setNumThreads(1)
     try:
         yield
@@ -130,7 +133,7 @@ def thread_shares(workers: int) -> Iterator[None]:
         cv2.setNumThreads(opencv_threads)
 
 
-def _cores() -> int:
+def available_cores() -> int:
     """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

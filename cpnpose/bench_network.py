@@ -1,0 +1,134 @@
+"""Speed of the pose network in its forms, and of the decoding of its heatmaps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from cpnpose.bench_timing import race
+from cpnpose.models.cpn import CPN, Architecture, CPNConfig
+from cpnpose.models.fuse import fuse
+from cpnpose.pose.heatmaps import decode_dark, decode_published, gaussian_targets
+from cpnpose.pose.keypoints import NUM_KEYPOINTS
+from cpnpose.pose.types import FloatArray
+
+DECODED_PEOPLE = 64
+_BORDER = 10
+
+
+@torch.inference_mode()
+def network_forms(
+    architecture: Architecture,
+    input_size: tuple[int, int],
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    batch: int,
+    limit_s: float,
+) -> list[dict[str, Any]]:
+    """Time per crop of a randomly initialised network: as it is trained, and in its inference form.
+
+    Returns:
+        A row for each form: name, ms_per_crop, crops_per_s, and how many times faster than the first two rows
+        (the plain form in float32, and in bfloat16 with channels-last layout).
+    """
+    config = CPNConfig(architecture, input_size)
+    plain = CPN(config).eval().to(device)
+    low = CPN(config).eval().to(device=device, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
+    crops = torch.randn(batch, 3, *input_size, device=device)
+    crops_low = crops.to(torch.bfloat16, memory_format=torch.channels_last)
+    crops_own = crops.to(dtype, memory_format=torch.channels_last)
+    fused, fast = fuse(plain).to(dtype), fuse(plain, fast=True).to(dtype)
+    name = str(dtype).removeprefix("torch.")
+    calls: dict[str, Callable[[], object]] = {
+        "plain float32": lambda: plain(crops),
+        "plain bfloat16 channels-last": lambda: low(crops_low),
+        f"inference form {name}": lambda: fused(crops_own),
+        f"inference form {name} --fast": lambda: fast(crops_own),
+    }
+    if dtype != torch.float32:
+        exact, crops_exact = fuse(plain), crops.to(memory_format=torch.channels_last)
+        calls["inference form float32"] = lambda: exact(crops_exact)
+    return _rows(race(calls, limit_s=limit_s, device=device), batch, "crop")
+
+
+@torch.inference_mode()
+def decoding(device: torch.device, heatmap_size: tuple[int, int], network_s: float, limit_s: float) -> dict[str, Any]:
+    """Time to decode the heatmaps of 64 people, beside the network's and a Python loop's.
+
+    Args:
+        device: where the maps are.
+        heatmap_size: (height, width) of the maps.
+        network_s: seconds of the network for as many people.
+        limit_s: for all of it.
+
+    Returns:
+        Milliseconds of each way, its share of the network's time, and how many times faster the published decoding is
+        than the loop over joints.
+    """
+    maps = likely_maps(DECODED_PEOPLE, heatmap_size).to(device)
+    calls: dict[str, Callable[[], object]] = {
+        "dark": lambda: decode_dark(maps),
+        "published": lambda: decode_published(maps),
+    }
+    times = race(calls, rounds=9, limit_s=limit_s / 2, device=device)
+    loop = race({"loop": lambda: decode_in_a_loop(maps.cpu().numpy())}, rounds=3, limit_s=limit_s / 2)["loop"]
+    report: dict[str, Any] = {"people": DECODED_PEOPLE, "network_ms": network_s * 1e3}
+    for name, timing in times.items():
+        report[f"{name}_ms"] = timing.seconds * 1e3
+        report[f"{name}_share_of_network"] = timing.seconds / network_s
+    report["published_loop_ms"] = loop.seconds * 1e3
+    report["published_times_faster_than_loop"] = loop.seconds / times["published"].seconds
+    return report
+
+
+def likely_maps(people: int, heatmap_size: tuple[int, int], seed: int = 0) -> Tensor:
+    """Heatmaps (people, 17, h, w) float32 as a network gives them: a peak each, on a little noise."""
+    generator = torch.Generator().manual_seed(seed)
+    limit = torch.tensor([heatmap_size[1], heatmap_size[0]]) * 4.0
+    places = torch.rand(people, NUM_KEYPOINTS, 2, generator=generator) * limit
+    maps = gaussian_targets(places, torch.ones(people, NUM_KEYPOINTS), 1.4, heatmap_size)
+    return maps + torch.rand(maps.shape, generator=generator) * 2
+
+
+def decode_in_a_loop(maps: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The published decoding, one joint at a time, as a yardstick; arguments and results as in ``decode_published``."""
+    people, joints, height, width = maps.shape
+    xy, scores = np.zeros((people, joints, 2), np.float32), np.zeros((people, joints), np.float32)
+    for person in range(people):
+        for joint in range(joints):
+            heatmap = maps[person, joint] / (maps[person, joint].max() or 1)
+            padded = np.zeros((height + 2 * _BORDER, width + 2 * _BORDER), np.float32)
+            padded[_BORDER:-_BORDER, _BORDER:-_BORDER] = heatmap
+            blurred = cv2.GaussianBlur(padded, (2 * _BORDER + 1, 2 * _BORDER + 1), 0)
+            y, x = np.unravel_index(blurred.argmax(), blurred.shape)
+            blurred[y, x] = -np.inf
+            other_y, other_x = np.unravel_index(blurred.argmax(), blurred.shape)
+            step = np.array([other_x - x, other_y - y], np.float32)
+            place = np.array([x - _BORDER, y - _BORDER]) + 0.25 * step / max(float(np.hypot(*step)), 1e-3)
+            place = place.clip(0, [width - 1, height - 1])
+            nearest_x, nearest_y = (int(value) for value in place.round())
+            xy[person, joint] = place * 4 + 2
+            scores[person, joint] = maps[person, joint, nearest_y, nearest_x] / 255 + 0.5
+    return xy, scores
+
+
+def _rows(times: dict[str, Any], items: int, item: str) -> list[dict[str, Any]]:
+    plain, low, *_ = (timing.seconds for timing in times.values())
+    return [
+        {
+            "form": name,
+            f"ms_per_{item}": timing.seconds / items * 1e3,
+            f"{item}s_per_s": items / timing.seconds,
+            "times_faster_than_plain_float32": plain / timing.seconds,
+            "times_faster_than_plain_bfloat16": low / timing.seconds,
+            "calls": timing.calls,
+            "disturbed_calls": timing.disturbed,
+        }
+        for name, timing in times.items()
+    ]

@@ -1,0 +1,224 @@
+"""Speed of a whole run over a video, and of its stages alone."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+import torch
+
+from cpnpose.api import PoseEstimator
+from cpnpose.errors import InputError
+from cpnpose.media.draw import draw_poses
+from cpnpose.media.video import VideoReader, VideoWriter
+from cpnpose.pipeline.detect import Detector
+from cpnpose.pipeline.estimate import PoseNetwork
+from cpnpose.pipeline.follow import Follower
+from cpnpose.pipeline.options import StreamOptions
+from cpnpose.pipeline.queues import Background
+from cpnpose.pipeline.segments import chunks_of, estimate_chunk
+from cpnpose.pipeline.stream import available_cores, run, thread_shares
+from cpnpose.pose.types import Frame, FrameResult, ImageArray
+
+T = TypeVar("T")
+_CHUNK_FRAMES = {"cpu": 4, "cuda": 32}
+_CHUNK_BYTES = 512 << 20
+_DRAWN_AHEAD = 4
+_QUEUE_BEHIND = {"decode": "decode", "network": "estimate", "draw": "draw"}
+"""The queue that a stage's results wait in; the other stages hand theirs on directly."""
+
+
+class Stopwatch:
+    """Seconds and items by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.items: dict[str, int] = defaultdict(int)
+
+    def time(self, stage: str, items: int, function: Callable[[], T]) -> T:
+        """Call the function and book its time."""
+        start = time.perf_counter()
+        result = function()
+        self.seconds[stage] += time.perf_counter() - start
+        self.items[stage] += items
+        return result
+
+    def iterate(self, stage: str, source: Iterable[T]) -> Iterator[T]:
+        """The items of ``source``, the time to get each booked."""
+        iterator = iter(source)
+        while True:
+            start = time.perf_counter()
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            self.seconds[stage] += time.perf_counter() - start
+            self.items[stage] += 1
+            yield item
+
+
+def pipeline(video: Path, estimator: PoseEstimator, options: StreamOptions, frames: int) -> dict[str, Any]:
+    """Measure a run over the first frames of a video, with drawing and a written video.
+
+    First the stages one after the other in one thread, each with the threads that it has in a run: their times, and
+    the processor time of all of them. Then the run itself, where they work at the same time.
+
+    Args:
+        video: the input.
+        estimator: the networks.
+        options: of the stream.
+        frames: most frames.
+
+    Returns:
+        Per stage milliseconds per item, items per second, share; the run's frames per second, and its time as a
+        multiple of what the busiest resource alone needs: on a CPU all work spread evenly over the cores, on a graphics
+        card the slowest stage.
+
+    Raises:
+        InputError: the video cannot be read or is empty.
+    """
+    kind = "cuda" if estimator.network.device.type == "cuda" else "cpu"
+    options = replace(options, chunk_frames=options.chunk_frames or _CHUNK_FRAMES[kind])
+    cores = available_cores()
+    with TemporaryDirectory(prefix="cpnpose-") as folder:
+        run_at_once(video, Path(folder) / "warm.mp4", estimator, options, min(frames, 8), None)
+        with thread_shares(cores if kind == "cpu" else 1):
+            begin, work = time.perf_counter(), time.process_time()
+            watch = stages_in_turn(video, Path(folder) / "turns.mp4", estimator, options, frames)
+            in_turn, work = time.perf_counter() - begin, time.process_time() - work
+        fill: dict[str, list[float]] = defaultdict(list)
+        begin, run_work = time.perf_counter(), time.process_time()
+        count = run_at_once(
+            video, Path(folder) / "run.mp4", estimator, options, frames,
+            lambda name, waiting, room: fill[name].append(waiting / room),
+        )  # fmt: skip
+        seconds, run_work = time.perf_counter() - begin, time.process_time() - run_work
+    if count == 0:
+        raise InputError(f"{video} holds no frames to measure; give another video")
+    total = sum(watch.seconds.values())
+    slowest = max(watch.seconds, key=lambda stage: watch.seconds[stage])
+    bound = work / cores if kind == "cpu" else watch.seconds[slowest]
+    return {
+        "frames": count,
+        "people": watch.items["network"],
+        "detect_every": options.detect_every,
+        "stages": [
+            {
+                "stage": stage,
+                "items": watch.items[stage],
+                "ms_per_item": spent / max(watch.items[stage], 1) * 1e3,
+                "items_per_s": watch.items[stage] / spent if spent > 0 else None,
+                "share": spent / total,
+                "queue_fill": _mean(fill.get(_QUEUE_BEHIND.get(stage, ""), [])),
+            }
+            for stage, spent in watch.seconds.items()
+        ],
+        "in_turn_seconds": in_turn,
+        "seconds": seconds,
+        "frames_per_s": count / seconds,
+        "slowest_stage": slowest,
+        "slowest_stage_seconds": watch.seconds[slowest],
+        "cpu_work_seconds": work,
+        "cpu_work_of_the_run_seconds": run_work,
+        "cores": cores,
+        "bound_seconds": bound,
+        "times_the_bound": seconds / bound,
+        "times_the_slowest_stage": seconds / watch.seconds[slowest],
+    }
+
+
+def stages_in_turn(
+    video: Path, result: Path, estimator: PoseEstimator, options: StreamOptions, frames: int
+) -> Stopwatch:
+    """The pipeline in one thread, the time of each stage booked."""
+    watch = Stopwatch()
+    detector, network = _timed_detector(estimator.detector, watch), _TimedNetwork(estimator.network, watch)
+    follower = Follower(options)
+    with VideoReader(video) as reader, _writer(result, video, reader) as writer:
+        source = watch.iterate("decode", islice(reader, frames))
+        most = options.chunk_frames or _CHUNK_FRAMES["cpu"]
+        for chunk in chunks_of(source, options.detect_every, most, _CHUNK_BYTES):
+            before = watch.seconds["detect"] + watch.seconds["network"]
+            start = time.perf_counter()
+            found = estimate_chunk(chunk, detector, network)  # type: ignore[arg-type]
+            inside = watch.seconds["detect"] + watch.seconds["network"] - before
+            watch.seconds["crop"] += time.perf_counter() - start - inside
+            watch.items["crop"] += sum(map(len, found))
+            for frame, poses in zip(chunk.frames, found, strict=True):
+                poses = watch.time("track", 1, lambda frame=frame, poses=poses: follower.update(frame, poses))  # type: ignore[misc]
+                image = watch.time("draw", 1, lambda frame=frame, poses=poses: draw_poses(frame.image, poses))  # type: ignore[misc]
+                watch.time("encode", 1, lambda frame=frame, image=image: writer.write(frame, image))  # type: ignore[misc]
+        watch.time("encode", 0, writer.close)
+    return watch
+
+
+def run_at_once(
+    video: Path,
+    result: Path,
+    estimator: PoseEstimator,
+    options: StreamOptions,
+    frames: int,
+    watch: Callable[[str, int, int], None] | None,
+) -> int:
+    """The pipeline as ``cpnpose video`` runs it; the number of frames."""
+    count = 0
+    with VideoReader(video) as reader, _writer(result, video, reader) as writer:
+        results = run(islice(reader, frames), estimator.detector, estimator.network, options, watch=watch)
+        with Background(_drawn(results), ahead=_DRAWN_AHEAD, name="draw", watch=watch) as pictures:
+            for frame, image in pictures:
+                writer.write(frame, image)
+                count += 1
+    return count
+
+
+def peak_memory_bytes(device: torch.device) -> dict[str, int]:
+    """The most memory that this process has held so far: of the machine, and of the graphics card."""
+    report: dict[str, int] = {}
+    if sys.platform != "win32":
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        report["process"] = peak if sys.platform == "darwin" else peak * 1024
+    if device.type == "cuda":
+        report["device"] = torch.cuda.max_memory_allocated(device)
+    return report
+
+
+def _drawn(results: Generator[FrameResult, None, None]) -> Iterator[tuple[Frame, ImageArray]]:
+    with closing(results):
+        for result in results:
+            yield result.frame, draw_poses(result.frame.image, result.poses)
+
+
+def _writer(path: Path, video: Path, reader: VideoReader) -> VideoWriter:
+    info = reader.info
+    return VideoWriter(path, size=(info.height, info.width), time_base=reader.time_base, source=video, fps=info.fps)
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _timed_detector(detector: Detector, watch: Stopwatch) -> Detector:
+    return lambda images, indices=None: watch.time("detect", len(images), lambda: detector(images, indices))
+
+
+class _TimedNetwork:
+    """A pose network whose time is booked."""
+
+    def __init__(self, network: PoseNetwork, watch: Stopwatch) -> None:
+        self._network, self._watch = network, watch
+
+    def __call__(self, crops: Any) -> Any:
+        return self._watch.time("network", len(crops), lambda: self._network(crops))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._network, name)

@@ -1,0 +1,125 @@
+"""``cpnpose bench``: how fast everything is on this machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cpnpose.cli import pipeline_arguments as args
+from cpnpose.errors import OptionError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command ``bench``."""
+    app.command("bench")(bench_command)
+
+
+def bench_command(
+    video: Annotated[
+        Path | None, typer.Option(help="Measure the whole pipeline and its stages on this video, too.")
+    ] = None,
+    frames: Annotated[int, typer.Option(min=1, help="Most frames of the video.")] = 150,
+    weights: args.Weights = "default",
+    detector: args.DetectorName = "default",
+    detector_weights: args.DetectorWeights = None,
+    detect_every: args.DetectEvery = 1,
+    flip: args.Flip = False,
+    fast: args.Fast = False,
+    device: args.Device = "auto",
+    precision: args.Precision = "auto",
+    architecture: Annotated[
+        str, typer.Option(help="Network whose forms are compared: cpn50, cpn101, cpn-light.")
+    ] = "cpn50",
+    size: Annotated[str, typer.Option(help="Size of its crops, HEIGHTxWIDTH.")] = "256x192",
+    batch: Annotated[int, typer.Option(min=1, help="Crops in one go.")] = 16,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Measure torchvision's and, where installed, Ultralytics' pose networks.")
+    ] = False,
+    limit: Annotated[float, typer.Option(min=0.1, help="Seconds for each comparison.")] = 30.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Measure speed: the network's forms, the decoding of heatmaps, the detector, the pipeline and its stages.
+
+    Networks that are compared are initialised randomly and measured in turns in one run, so their ratios hold where
+    their times do not. Calls that other programs disturbed are left out where there are others.
+    """
+    from cpnpose.bench import BenchOptions, bench
+    from cpnpose.pipeline.options import ModelOptions, StreamOptions
+
+    models = ModelOptions(
+        weights=weights, detector=detector, detector_weights=detector_weights, device=device, precision=precision,
+        flip=flip, fast=fast,
+    )  # fmt: skip
+    report = bench(
+        BenchOptions(
+            video=video,
+            frames=frames,
+            models=models,
+            stream=StreamOptions(detect_every=detect_every),
+            architecture=architecture,  # type: ignore[arg-type]
+            input_size=_parse_size(size),
+            batch=batch,
+            peers=peers,
+            limit_s=limit,
+        )
+    )
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        _show(report)
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    try:
+        height, width = (int(part) for part in text.split("x"))
+    except ValueError:
+        raise OptionError(f"--size {text}: give HEIGHTxWIDTH such as 256x192") from None
+    return height, width
+
+
+def _show(report: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    console = Console()
+    console.print(", ".join(f"{key} {value}" for key, value in report["machine"].items()), highlight=False)
+    network, decoding = report["network"], report["decoding"]
+    size = "x".join(map(str, network["input_size"]))
+    tables = [
+        (f"{network['architecture']} {size}, batch {network['batch']}", network["forms"]),
+        (f"heatmaps of {decoding['people']} people", [decoding]),
+        ("person detector at 640x480, batch 4", report["detector"]),
+    ]
+    if "pipeline" in report:
+        pipeline = dict(report["pipeline"])
+        tables.append(("stages of the pipeline, one after the other", pipeline.pop("stages")))
+        for name, amount in pipeline.pop("peak_memory_bytes").items():
+            pipeline[f"peak_memory_{name}_MB"] = amount / 1e6
+        whole = [{"": key.replace("_", " "), "value": value} for key, value in pipeline.items()]
+        tables.append(("the whole pipeline, its stages at the same time", whole))
+    if "peers" in report:
+        tables.append(("other networks, frame by frame", report["peers"]))
+    for title, rows in tables:
+        console.print(f"\n{title}", style="bold", highlight=False)
+        console.print(_table(rows))
+
+
+def _table(rows: list[dict[str, Any]]) -> Any:
+    from rich.table import Table
+
+    table = Table()
+    for name in rows[0]:
+        table.add_column(name.replace("_", " "), justify="left" if isinstance(rows[0][name], str) else "right")
+    for row in rows:
+        table.add_row(*map(_text, row.values()))
+    return table
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+    return str(value)

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from cpnpose.cli.main import app
+
+SMALL = ["--architecture", "cpn-light", "--size", "64x64", "--batch", "2", "--limit", "0.1", "--device", "cpu"]
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(app, ["bench", *map(str, arguments)], catch_exceptions=False)
+
+
+def test_bench_prints_json(clip: Path, tiny_weights: Path) -> None:
+    result = run(*SMALL, "--video", clip, "--weights", tiny_weights, "--detector", "none", "--frames", "4", "--json")
+    assert result.exit_code == 0
+    report = json.loads(result.stdout)
+    assert set(report) == {"machine", "pipeline", "network", "decoding", "detector"}
+    assert report["pipeline"]["frames"] == 4
+    assert report["pipeline"]["peak_memory_bytes"]["process"] > 1e7
+    assert report["network"]["input_size"] == [64, 64]
+    assert len(report["detector"]) == 2
+    assert report["detector"][0]["times_the_first"] == 1
+
+
+def test_bench_shows_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    import cpnpose.bench
+
+    forms = [{"form": "plain float32", "ms_per_crop": 12.3}]
+    report = {
+        "machine": {"torch": "2"},
+        "network": {"architecture": "cpn50", "input_size": [256, 192], "batch": 16, "forms": forms},
+        "decoding": {"people": 64, "dark_ms": 1.25},
+        "detector": [{"detector": "own", "ms_per_image": 5.0}],
+        "peers": [{"network": "other", "ms_per_frame": 345.6}],
+    }
+    monkeypatch.setattr(cpnpose.bench, "bench", lambda options: report)
+    result = run()
+    assert result.exit_code == 0
+    for text in ("cpn50 256x192, batch 16", "12.3", "heatmaps of 64 people", "1.25", "other networks", "346"):
+        assert text in result.stdout
+
+
+@pytest.mark.parametrize("size", ["256", "axb", "100x64"])
+def test_bench_refuses_a_wrong_size(size: str) -> None:
+    result = run("--size", size)
+    assert result.exit_code == 2
+    assert "--size" in result.output

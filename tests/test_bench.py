@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cpnpose.api import PoseEstimator
+from cpnpose.bench import BenchOptions
+from cpnpose.bench_network import decode_in_a_loop, decoding, likely_maps, network_forms
+from cpnpose.bench_pipeline import pipeline
+from cpnpose.bench_timing import race
+from cpnpose.errors import InputError, OptionError
+from cpnpose.pipeline.options import StreamOptions
+from cpnpose.pose.heatmaps import decode_published
+
+CPU = torch.device("cpu")
+
+
+def test_race_orders_by_time_and_counts_every_call() -> None:
+    calls = {"short": 0, "long": 0}
+
+    def sleep(name: str, seconds: float) -> None:
+        calls[name] += 1
+        time.sleep(seconds)
+
+    times = race({"short": lambda: sleep("short", 0.002), "long": lambda: sleep("long", 0.02)}, rounds=3, limit_s=1)
+    assert 0.002 <= times["short"].seconds < times["long"].seconds
+    for name, timing in times.items():
+        assert timing.calls + timing.disturbed == calls[name] - 1  # the first one warms up
+
+
+def test_race_ends_at_its_limit() -> None:
+    begin = time.perf_counter()
+    timing = race({"one": lambda: time.sleep(0.05)}, rounds=1000, limit_s=0.2)["one"]
+    assert time.perf_counter() - begin < 2
+    assert timing.calls + timing.disturbed >= 1
+
+
+def test_the_loop_decodes_as_the_published_decoding() -> None:
+    maps = likely_maps(3, (64, 48))
+    xy, scores = decode_published(maps)
+    loop_xy, loop_scores = decode_in_a_loop(maps.numpy())
+    np.testing.assert_allclose(loop_xy, xy.numpy(), atol=1e-3)
+    np.testing.assert_allclose(loop_scores, scores.numpy(), atol=1e-5)
+
+
+def test_network_forms_are_compared_with_the_plain_ones() -> None:
+    rows = network_forms("cpn-light", (64, 64), CPU, torch.float32, batch=2, limit_s=0.1)
+    assert rows[0]["times_faster_than_plain_float32"] == 1
+    assert rows[1]["times_faster_than_plain_bfloat16"] == 1
+    assert len(rows) == 4
+    for row in rows:
+        assert row["ms_per_crop"] * row["crops_per_s"] == pytest.approx(1000)
+
+
+def test_decoding_reports_its_share() -> None:
+    report = decoding(CPU, (16, 16), 10.0, 0.1)
+    assert report["dark_share_of_network"] == pytest.approx(report["dark_ms"] / 1e4)
+    assert report["published_times_faster_than_loop"] > 3
+
+
+@pytest.fixture
+def video(tmp_path: Path, make_video: Callable[..., Path]) -> Path:
+    return make_video(tmp_path / "in.mp4", count=10)
+
+
+def test_pipeline_is_measured_by_stage_and_as_a_whole(video: Path, tiny_weights: Path) -> None:
+    estimator = PoseEstimator(tiny_weights, detector="none", device="cpu", precision="fp32")
+    report = pipeline(video, estimator, StreamOptions(detect_every=3), 8)
+    assert report["frames"] == 8
+    assert report["people"] == 8
+    stages = {row["stage"]: row for row in report["stages"]}
+    assert set(stages) == {"decode", "detect", "crop", "network", "track", "draw", "encode"}
+    assert all(stages[stage]["items"] == 8 for stage in ("decode", "network", "track", "draw", "encode"))
+    assert 3 <= stages["detect"]["items"] <= 8
+    assert sum(row["share"] for row in report["stages"]) == pytest.approx(1)
+    assert all(0 <= stages[stage]["queue_fill"] <= 1 for stage in ("decode", "network", "draw"))
+    assert report["frames_per_s"] == pytest.approx(8 / report["seconds"])
+    assert report["times_the_bound"] == pytest.approx(report["seconds"] / report["bound_seconds"])
+    json.dumps(report)
+
+
+def test_a_missing_video_is_told(tmp_path: Path, tiny_weights: Path) -> None:
+    estimator = PoseEstimator(tiny_weights, detector="none", device="cpu")
+    with pytest.raises(InputError):
+        pipeline(tmp_path / "none.mp4", estimator, StreamOptions(), 8)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"architecture": "resnet"}, {"input_size": (100, 64)}, {"frames": 0}, {"batch": 0}, {"limit_s": 0}]
+)
+def test_wrong_options_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(OptionError):
+        BenchOptions(**wrong)  # type: ignore[arg-type]
