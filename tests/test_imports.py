@@ -27,7 +27,13 @@ LEVELS = {
     "__main__": 5,
 }
 """A room may import rooms of lower levels, and itself. Everybody may import errors and the package's version."""
-SAME_LEVEL = {("evaluate", "training"), ("bench", "api"), ("evaluate", "api"), ("training", "api")}
+SAME_LEVEL = {
+    ("training", "evaluate"),
+    ("evaluate", "training"),
+    ("bench", "api"),
+    ("evaluate", "api"),
+    ("training", "api"),
+}
 """The imports between rooms of one level that are wanted."""
 HEAVY = {"torch", "torchvision"}
 LIGHT_ROOMS = ("media", "formats", "cli")

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
+import os
+import sys
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from cpnpose import __version__
+from cpnpose.cli import (
+    bench,
+    evaluate,
+    evaluate_boxes,
+    images,
+    record,
+    report,
+    train,
+    video,
+    webcam,
+    weights,
+)
 from cpnpose.errors import CpnposeError
 
-COMMAND_MODULES = (
-    "video",
-    "images",
-    "webcam",
-    "record",
-    "report",
-    "weights",
-    "evaluate",
-    "evaluate_boxes",
-    "bench",
-    "train",
-)
-"""Modules of ``cpnpose.cli`` that add commands, in the order of the help."""
+COMMANDS = (video, images, webcam, record, report, weights, evaluate, evaluate_boxes, bench, train)
+"""Modules that add commands, in the order of the help."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -43,7 +44,8 @@ class CommandGroup(TyperGroup):
         except KeyboardInterrupt:
             typer.echo("cpnpose: interrupted", err=True)
             raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:
+        except BrokenPipeError:  # whoever read the output has had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
 
 
@@ -72,15 +74,8 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     application.callback()(_root)
-    for name in COMMAND_MODULES:
-        if importlib.util.find_spec(f"cpnpose.cli.{name}") is None:
-            continue
-        try:
-            module = importlib.import_module(f"cpnpose.cli.{name}")
-        except ImportError:
-            continue
-        if hasattr(module, "register"):
-            module.register(application)
+    for module in COMMANDS:
+        module.register(application)
     return application
 
 

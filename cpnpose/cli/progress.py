@@ -56,6 +56,8 @@ class Progress:
 
     def __init__(self, label: str, total: int | None, kind: ProgressKind, unit: str = "frame") -> None:
         self.tally = Tally()
+        self.details: dict[str, float] = {}
+        """Further figures to show, by name."""
         self._label, self._total, self._kind, self._unit = label, total, kind, unit
         self._start = self._last = time.perf_counter()
         self._bar: Any = None
@@ -72,11 +74,17 @@ class Progress:
                 BarColumn(),
                 TextColumn("{task.completed:.0f}/{task.fields[known]}"),
                 TextColumn("{task.fields[rate]:.1f} " + f"{self._unit}s/s, " + "{task.fields[people]} people"),
+                TextColumn("{task.fields[details]}"),
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
             )
             self._task = self._bar.add_task(
-                self._label, total=self._total, rate=0.0, people=0, known="?" if self._total is None else self._total
+                self._label,
+                total=self._total,
+                rate=0.0,
+                people=0,
+                known="?" if self._total is None else self._total,
+                details="",
             )
             self._bar.start()
         return self
@@ -104,7 +112,13 @@ class Progress:
         self._last = now
         tally, rate = self.tally, self.tally.frames_out / max(self.seconds, 1e-9)
         if self._bar is not None:
-            self._bar.update(self._task, completed=tally.frames_out, rate=rate, people=tally.people)
+            self._bar.update(
+                self._task,
+                completed=tally.frames_out,
+                rate=rate,
+                people=tally.people,
+                details=", ".join(f"{name} {value:g}" for name, value in self.details.items()),
+            )
         elif self._kind == "json":
             left = None if self._total is None or rate == 0 else max(0.0, (self._total - tally.frames_out) / rate)
             self._object(
@@ -115,6 +129,7 @@ class Progress:
                 people=tally.people,
                 frames_per_s=round(rate, 2),
                 left_s=None if left is None else round(left, 1),
+                **self.details,
             )
 
     def say(self, text: str) -> None:
@@ -147,6 +162,7 @@ class Progress:
                 seconds=round(seconds, 3),
                 frames_per_s=round(rate, 2),
                 interrupted=interrupted,
+                **self.details,
             )
             return
         if self._kind == "none":
@@ -157,6 +173,7 @@ class Progress:
         line += f", {tally.people} {'person' if tally.people == 1 else 'people'}, {seconds:.1f} s, {rate:.1f} {unit}s/s"
         if tally.damaged:
             line += f", {tally.damaged} damaged"
+        line += "".join(f", {name.replace('_', ' ')} {value:g}" for name, value in self.details.items())
         if interrupted:
             line += ", interrupted"
         elif not equal:
