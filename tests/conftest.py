@@ -101,7 +101,7 @@ def make_video() -> Callable[..., Path]:
         with av.open(str(path), "w", container_options=container_options or {}) as container:
             default = {"crf": "4", "preset": "veryfast"} if codec in ("libx264", "libx265") else {}
             if codec == "libx265":
-                default["x265-params"] = "log-level=none"
+                default["x265-params"] = "log-level=none:bframes=0"  # its decoding times of one frame are garbage
             stream = container.add_stream(codec, rate=fps, options=default | (options or {}))
             stream.height, stream.width = images[0].shape[:2] if images else size
             stream.pix_fmt, stream.time_base = pixel_format, time_base

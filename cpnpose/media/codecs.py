@@ -52,7 +52,7 @@ class VideoCodec:
     @property
     def needs_even_size(self) -> bool:
         """Whether height and width must be even."""
-        return self.pixel_format != "rgb8"
+        return self.pixel_format != "pal8"
 
 
 def choose_codec(path: Path, codec: str | None, crf: int | None, preset: str | None) -> VideoCodec:
@@ -70,7 +70,7 @@ def choose_codec(path: Path, codec: str | None, crf: int | None, preset: str | N
     if found.type != "video":
         raise OptionError(f"codec {codec}: is not a video codec. Use h264, hevc, av1 or vp9.")
     if encoder == "gif":
-        return VideoCodec("gif", "rgb8")
+        return VideoCodec("gif", "pal8")
     options: dict[str, str] = {}
     quality = crf if crf is not None else _DEFAULT_CRF.get(encoder)
     if encoder.endswith("_nvenc"):

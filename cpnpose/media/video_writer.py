@@ -5,26 +5,20 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import av
-import cv2
 import numpy as np
 from av.container.output import OutputContainer
-from av.packet import Packet
-from av.video.frame import VideoFrame
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
-from av.video.stream import VideoStream
 
-from cpnpose.errors import CpnposeError, OptionError, OutputError
+from cpnpose.errors import OptionError, OutputError
 from cpnpose.media.atomic import check_output, output_error, publish, temporary_path
 from cpnpose.media.audio import AudioCarrier
-from cpnpose.media.codecs import VideoCodec, choose_codec
+from cpnpose.media.codecs import choose_codec
+from cpnpose.media.encode import FrameEncoder
 from cpnpose.media.source import is_live
 from cpnpose.pose.types import Frame, ImageArray
 
-_MAX_TICKS = 1_000_000
-"""Finest time base that is asked of a container, in ticks per second."""
 _FAILURES = (av.error.FFmpegError, OSError, ValueError)
 
 
@@ -64,29 +58,25 @@ class VideoWriter:
         self.notes: list[str] = []
         """What differs from the input and the user should know, in plain words."""
         self.frames_written = 0
-        self._codec = choose_codec(self.path, codec, crf, preset)
+        chosen = choose_codec(self.path, codec, crf, preset)
         check_output(self.path, source, overwrite)
-        self._overwrite, self._size, self._threads = overwrite, size, threads
+        self._overwrite, self._size = overwrite, size
         self._temporary = temporary_path(self.path)
-        self._reformatter = VideoReformatter()
         self._origin: Fraction | None = None
         self._last_pts: int | None = None
         self._audio: AudioCarrier | None = None
         self._container: OutputContainer | None = None
-        even = self._codec.needs_even_size
-        self._padding = (size[0] % 2, size[1] % 2) if even else (0, 0)
         try:
             self._container = self._open()
-            self._stream = self._add_video(self._codec, time_base, fps or Fraction(25))
-            self._start_encoder()
+            self._encoder = FrameEncoder(self._container, self.path, chosen, size, time_base, fps, threads)
             if source is not None:
-                self._add_audio(source, start, end)
+                self._add_audio(self._container, source, start, end)
             self._container.start_encoding()
         except _FAILURES as error:
             self.abort()
             if isinstance(error, ValueError) and not isinstance(error, av.error.FFmpegError):
                 raise OptionError(f"{self.path}: {error}. Choose another codec or file ending.") from error
-            raise self._explain(error) from error
+            raise output_error(self.path, error) from error
         except BaseException:
             self.abort()
             raise
@@ -96,46 +86,11 @@ class VideoWriter:
         self._temporary.touch(exist_ok=False)
         return av.open(f"file:{self._temporary}", "w", container_options=options)
 
-    def _add_video(self, codec: VideoCodec, time_base: Fraction, fps: Fraction) -> VideoStream:
-        assert self._container is not None
-        height, width = self._size[0] + self._padding[0], self._size[1] + self._padding[1]
-        rate = fps.limit_denominator(1001)
-        if not 0 < rate <= 1000:
-            rate = Fraction(25)
-        stream = self._container.add_stream(codec.encoder, rate=rate, options=dict(codec.options))
-        assert isinstance(stream, VideoStream)
-        stream.width, stream.height, stream.pix_fmt = width, height, codec.pixel_format
-        base = _writable_time_base(self.path, time_base, rate)
-        stream.time_base = base
-        context = stream.codec_context
-        context.time_base = base
-        context.thread_count = self._threads
-        if codec.needs_even_size:
-            context.color_range = int(ColorRange.MPEG)
-            context.colorspace = int(Colorspace.ITU709)
-            context.color_primaries = int(ColorPrimaries.BT709)
-            context.color_trc = int(ColorTrc.BT709)
-        if codec.tag is not None:
-            context.codec_tag = codec.tag
-        self._time_base = base
-        return stream
-
-    def _start_encoder(self) -> None:
-        encoder = self._codec.encoder
-        try:
-            self._stream.codec_context.open(strict=False)
-        except av.error.FFmpegError as error:
-            raise OptionError(
-                f"{self.path}: the encoder {encoder} does not start here for {self._size[1]}x{self._size[0]} pixels "
-                f"({error.strerror}). Choose another codec; h264 works everywhere."
-            ) from error
-
-    def _add_audio(self, source: str | Path, start: float, end: float | None) -> None:
-        assert self._container is not None
+    def _add_audio(self, container: OutputContainer, source: str | Path, start: float, end: float | None) -> None:
         if is_live(source):
             self.notes.append("the sound of a live stream is not recorded")
             return
-        audio = AudioCarrier(source, self._container, self.path, start, end)
+        audio = AudioCarrier(source, container, self.path, start, end)
         self.notes += audio.notes
         audio.notes = self.notes
         if audio:
@@ -155,41 +110,19 @@ class VideoWriter:
         time = frame.pts * frame.time_base
         if self._origin is None:
             self._origin = time
-        pts = round((time - self._origin) / self._time_base)
+        pts = round((time - self._origin) / self._encoder.time_base)
         if self._last_pts is not None and pts <= self._last_pts:
             pts = self._last_pts + 1
         self._last_pts = pts
         try:
-            encoded = self._stream.encode(self._to_video_frame(image, pts))
-            self._mux(encoded, pts * self._time_base)
+            packets = self._encoder.encode(image, pts)
+            if self._audio is not None:
+                self._audio.advance(pts * self._encoder.time_base)
+            self._container.mux(packets)
         except _FAILURES as error:
             self.abort()
-            raise self._explain(error) from error
+            raise output_error(self.path, error) from error
         self.frames_written += 1
-
-    def _to_video_frame(self, image: ImageArray, pts: int) -> VideoFrame:
-        bottom, right = self._padding
-        if bottom or right:
-            image = np.asarray(cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE), dtype=np.uint8)
-        rgb = VideoFrame.from_numpy_buffer(np.ascontiguousarray(image), format="rgb24")
-        converted = self._reformatter.reformat(
-            rgb,
-            format=self._codec.pixel_format,
-            src_color_range=ColorRange.JPEG,
-            dst_colorspace=Colorspace.ITU709 if self._codec.needs_even_size else None,
-            dst_color_range=ColorRange.MPEG if self._codec.needs_even_size else None,
-            interpolation=Interpolation.BILINEAR,
-            threads=self._threads,
-        )
-        converted.pts, converted.time_base = pts, self._time_base
-        converted.color_primaries, converted.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
-        return converted
-
-    def _mux(self, packets: list[Packet[Any]], until: Fraction | None) -> None:
-        assert self._container is not None
-        if self._audio is not None:
-            self._audio.advance(until)
-        self._container.mux(packets)
 
     def close(self, *, cut_audio: bool = False) -> None:
         """Finish the file and give it its name. cut_audio: end the sound with the last picture, for a run that was
@@ -202,14 +135,14 @@ class VideoWriter:
         try:
             if self._audio is not None and not cut_audio:
                 self._audio.advance(None)
-            self._mux(self._stream.encode(None), Fraction(0))
+            self._container.mux(self._encoder.flush())
             if self._audio is not None:
                 self._audio.finish()
             self._container.close()
             self._container = None
         except _FAILURES as error:
             self.abort()
-            raise self._explain(error) from error
+            raise output_error(self.path, error) from error
         except BaseException:
             self.abort()
             raise
@@ -233,9 +166,6 @@ class VideoWriter:
             self._audio.close()
             self._audio = None
 
-    def _explain(self, error: Exception) -> CpnposeError:
-        return output_error(self.path, error)
-
     def __enter__(self) -> Self:
         return self
 
@@ -248,15 +178,3 @@ class VideoWriter:
             self.close(cut_audio=True)
         else:
             self.abort()
-
-
-def _writable_time_base(path: Path, time_base: Fraction, rate: Fraction) -> Fraction:
-    """The time base to encode in: the frames' own where the container can hold it."""
-    suffix = path.suffix.lower()
-    if suffix == ".gif":
-        return Fraction(1, 100)
-    if suffix == ".avi":
-        return 1 / rate
-    if time_base.denominator > _MAX_TICKS or time_base <= 0:
-        return Fraction(1, 90000)
-    return time_base

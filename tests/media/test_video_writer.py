@@ -200,6 +200,17 @@ def test_containers_and_codecs(tmp_path: Path, make_video: Make, name: str, code
     assert [t - stamps[0] for t in stamps] == pytest.approx([i / 25 for i in range(12)], abs=0.0051)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("codec", ["h264", "hevc", "av1"])
+def test_very_short_videos(tmp_path: Path, codec: str, count: int) -> None:
+    for attempt in range(3):
+        path = tmp_path / f"{attempt}.mp4"
+        with VideoWriter(path, size=(48, 64), time_base=Fraction(1, 12800), codec=codec) as writer:
+            for frame in grey(count):
+                writer.write(frame, frame.image)
+        assert times(path) == pytest.approx([i / 25 for i in range(count)])
+
+
 def test_no_file_under_the_final_name_before_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
     with VideoWriter(path, size=(48, 64), time_base=Fraction(1, 12800)) as writer:
