@@ -29,7 +29,7 @@ def detector(
     steps: Annotated[int, typer.Option(min=1)] = 8000,
     minutes: Annotated[float | None, typer.Option(help="End the schedule after this time, if that is sooner.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Canvases of 320x320 in a step.")] = 16,
-    lr: Annotated[float, typer.Option(help="Learning rate relative to the size of each layer's weights.")] = 1e-2,
+    lr: Annotated[float, typer.Option(help="Learning rate relative to the size of each layer's weights.")] = 2e-2,
     evaluate_every: Annotated[int, typer.Option(min=1, help="Steps between evaluations.")] = 1000,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 250,
     seed: Annotated[int, typer.Option()] = 0,

@@ -31,7 +31,7 @@ class DetectorTraining:
     """Minutes after which the schedule is at its end, whatever ``steps`` says; measured over all resumed parts."""
     batch: int = 16
     """Canvases of 320x320 in a step; larger ones come in smaller batches of as many pixels."""
-    lr: float = 1e-2
+    lr: float = 2e-2
     """Of the neck and heads, relative to the typical size of each layer's weights; a fifth of it for the backbone."""
     weight_decay: float = 0.02
     warmup_steps: int = 150
