@@ -4,6 +4,9 @@ Matching in stages after Zhang et al., "ByteTrack: Multi-Object Tracking by Asso
 confident poses take the people seen a moment ago, then weak poses take those still missing, and only then may confident
 poses take people who were lost for longer, who are given back their id where their motion leads to that place. Likeness
 mixes the IoU of boxes, the OKS of keypoints and the motion's own expectation. All times are seconds.
+
+There is no appearance cue on purpose: ids depend on the poses alone, so that tracking a record again, or going on with
+it after a crash, gives what the run itself gave.
 """
 
 from __future__ import annotations

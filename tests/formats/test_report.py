@@ -264,7 +264,7 @@ def test_page_in_a_real_browser(record: Path, tmp_path: Path) -> None:
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
     command += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1000,1400", "--virtual-time-budget=30000"]
     shown = subprocess.run(
-        [*command, "--dump-dom", probed.as_uri()], capture_output=True, text=True, timeout=90, check=False
+        [*command, "--dump-dom", probed.as_uri()], capture_output=True, text=True, timeout=110, check=False
     )
     found = re.search(r'<pre id="probe">(.*?)</pre>', shown.stdout, re.DOTALL)
     assert found is not None, shown.stderr[-2000:]
