@@ -23,7 +23,7 @@ from cpnpose.pipeline.load_detector import load_detector
 from cpnpose.pose.heatmaps import Decoding
 from cpnpose.pose.keypoints import KEYPOINT_NAMES, NUM_KEYPOINTS
 from cpnpose.pose.oks import oks
-from cpnpose.pose.types import Detections, FloatArray, PersonCrops, Poses, Preprocessing
+from cpnpose.pose.types import Detections, FloatArray, ImageArray, PersonCrops, Poses, Preprocessing
 from cpnpose.training.dataset import PersonRecords, read_annotations, read_people
 
 PCK_ALPHA = 0.1
@@ -33,9 +33,12 @@ _STATS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl"
 def person_crops(records: PersonRecords, input_size: tuple[int, int], preprocessing: Preprocessing) -> PersonCrops:
     """Crops of annotated people by their annotated boxes (score 1), one row for each record, in the same order."""
     parts = []
-    for path, box in zip(records.image_paths, records.boxes_xyxy, strict=True):
+    image: ImageArray | None = None
+    for row, box in enumerate(records.boxes_xyxy):
+        if image is None or records.image_paths[row] != records.image_paths[row - 1]:
+            image = records.read_image(row)
         found = Detections(box[None], np.ones(1, np.float32))
-        parts.append(crop_persons([read_image(path)], [found], input_size, preprocessing))
+        parts.append(crop_persons([image], [found], input_size, preprocessing))
     return PersonCrops(
         pixels=np.concatenate([part.pixels for part in parts]),
         affines=np.concatenate([part.affines for part in parts]),

@@ -119,8 +119,8 @@ def settle_batch_norm(module: nn.Module, batches: list[Tensor]) -> None:
     for layer in layers:
         mean = torch.stack(means[layer]).mean(0)
         variance = (torch.stack(squares[layer]).mean(0) - mean * mean).clamp_min(1e-4)
-        layer.bias += layer.weight * mean
-        layer.weight *= (variance + layer.eps).sqrt()
+        layer.bias.add_(layer.weight * mean)
+        layer.weight.mul_((variance + layer.eps).sqrt())
         layer.running_mean.copy_(mean)  # type: ignore[union-attr]
         layer.running_var.copy_(variance)  # type: ignore[union-attr]
     module.train(was_training)
@@ -142,6 +142,10 @@ def load_imagenet_backbone(backbone: MobileNetV2Features, path: Path) -> None:
     wanted = backbone.state_dict()
     missing = sorted(k for k in wanted if k not in state and not k.endswith("num_batches_tracked"))
     unknown = sorted(set(state) - set(wanted))
-    if missing or unknown:
-        raise WeightsError(f"{path}: does not fit MobileNetV2; missing {missing[:4]}, unknown {unknown[:4]}")
+    shapes = sorted(k for k in wanted if k in state and state[k].shape != wanted[k].shape)
+    if missing or unknown or shapes:
+        raise WeightsError(
+            f"{path}: does not fit MobileNetV2; missing {missing[:4]}, unknown {unknown[:4]}, "
+            f"of another shape {shapes[:4]}"
+        )
     backbone.load_state_dict(state, strict=False)

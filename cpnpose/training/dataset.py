@@ -3,100 +3,39 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cpnpose.errors import InputError, TrainingError
-from cpnpose.media.images import read_image
+from cpnpose.errors import InputError, OutputError
 from cpnpose.pipeline.crop import warp
 from cpnpose.pose.geometry import crop_affines, crop_boxes, transform_points
-from cpnpose.pose.keypoints import NUM_KEYPOINTS
 from cpnpose.pose.types import FloatArray, Preprocessing
+from cpnpose.training.annotations import PersonRecords, read_annotations, read_people
+
+__all__ = [
+    "MARGIN",
+    "CropCache",
+    "PersonRecords",
+    "PoseBatch",
+    "batch_of",
+    "build_cache",
+    "cache_size",
+    "epoch_order",
+    "read_annotations",
+    "read_people",
+    "steps",
+]
 
 MARGIN = 1.5
 """A cached crop shows this many times the height and width of the crop that the network sees."""
-
-
-@dataclass(frozen=True)
-class PersonRecords:
-    """Annotated people, one row each."""
-
-    image_paths: list[Path]
-    image_ids: npt.NDArray[np.int64]
-    """(N,)"""
-    annotation_ids: npt.NDArray[np.int64]
-    """(N,)"""
-    boxes_xyxy: FloatArray
-    """(N, 4) image pixels."""
-    keypoints: FloatArray
-    """(N, 17, 3): x, y in image pixels, v (0 not labelled, 1 labelled but hidden, 2 visible)."""
-    sources: npt.NDArray[np.int64]
-    """(N,) which annotation file a person comes from."""
-
-    def __len__(self) -> int:
-        return len(self.image_paths)
-
-
-def read_annotations(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """Parse a COCO annotation file.
-
-    Raises:
-        InputError: missing, no JSON, or without ``images`` and ``annotations``.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a COCO annotation file ({error})") from error
-    if not isinstance(content, dict) or "images" not in content or "annotations" not in content:
-        raise InputError(f"{path}: no COCO annotation file; it needs the lists 'images' and 'annotations'")
-    return content
-
-
-def read_people(files: Sequence[Path], image_folder: Path) -> PersonRecords:
-    """All people with at least one labelled keypoint, crowds left out.
-
-    Raises:
-        TrainingError: there is nobody.
-    """
-    paths: list[Path] = []
-    numbers: list[tuple[int, int, int]] = []
-    boxes: list[list[float]] = []
-    keypoints: list[list[float]] = []
-    for source, file in enumerate(files):
-        content = read_annotations(file)
-        names = {image["id"]: image["file_name"] for image in content["images"]}
-        for person in content["annotations"]:
-            points = person.get("keypoints")
-            if person.get("iscrowd") or not isinstance(points, list) or not any(points[2::3]):
-                continue
-            if len(points) != 3 * NUM_KEYPOINTS:
-                raise InputError(f"{file}: annotation {person['id']} has {len(points)} keypoint numbers instead of 51")
-            x, y, width, height = person["bbox"]
-            paths.append(image_folder / str(names[person["image_id"]]))
-            numbers.append((person["image_id"], person["id"], source))
-            boxes.append([x, y, x + width, y + height])
-            keypoints.append(points)
-    if not paths:
-        raise TrainingError(f"no person with keypoints in {', '.join(map(str, files))}")
-    table = np.array(numbers, np.int64)
-    return PersonRecords(
-        paths,
-        table[:, 0],
-        table[:, 1],
-        np.array(boxes, np.float32),
-        np.array(keypoints, np.float32).reshape(-1, NUM_KEYPOINTS, 3),
-        table[:, 2],
-    )
 
 
 @dataclass(frozen=True)
@@ -134,15 +73,26 @@ def build_cache(
     Args:
         folder: where the cache lies; its name follows from all that decides its content.
         progress: called with (people done, people in all).
+
+    Raises:
+        InputError: an image is missing or damaged; the message names it. No cache is left behind.
+        OutputError: the cache cannot be written.
     """
     size = cache_size(input_size)
     regions = crop_boxes(records.boxes_xyxy, input_size, preprocessing.box_padding)
     centre, half = (regions[:, :2] + regions[:, 2:]) / 2, (regions[:, 2:] - regions[:, :2]) / 2 * MARGIN
     affines = crop_affines(np.concatenate([centre - half, centre + half], axis=1), size)
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"crops-{_fingerprint(records, size, preprocessing)}.npy"
     if not path.exists():
-        _fill(path, records, affines, size, preprocessing, workers, progress)
+        _check_images(records)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _fill(path, records, affines, size, preprocessing, workers, progress)
+        except OSError as error:
+            raise OutputError(
+                f"{path}: the cache of crops cannot be written ({error.strerror}); it needs "
+                f"{len(records) * size[0] * size[1] * 3 / 1e9:.1f} GB, choose another place by --cache"
+            ) from error
     return CropCache(
         np.load(path, mmap_mode="r"),
         transform_points(affines, records.keypoints[..., :2]),
@@ -156,6 +106,19 @@ def _fingerprint(records: PersonRecords, size: tuple[int, int], preprocessing: P
     digest.update(records.boxes_xyxy.tobytes())
     digest.update("\n".join(map(str, records.image_paths)).encode())
     return digest.hexdigest()[:16]
+
+
+def _check_images(records: PersonRecords) -> None:
+    """Missing files are told at once, not after minutes of decoding."""
+    rows = dict(zip(records.image_paths, range(len(records)), strict=True))
+    missing = [row for path, row in rows.items() if not path.is_file()]
+    if missing:
+        first = missing[0]
+        wanted = f", wanted by {records.files[int(records.sources[first])]}" if records.files else ""
+        raise InputError(
+            f"{records.image_paths[first]}: there is no such image{wanted}; "
+            f"{len(missing)} of {len(rows)} are missing, check --data"
+        )
 
 
 def _fill(
@@ -173,19 +136,22 @@ def _fill(
     for row, image_path in enumerate(records.image_paths):
         rows_of.setdefault(image_path, []).append(row)
 
-    def cut(item: tuple[Path, list[int]]) -> int:
-        image = read_image(item[0])
-        for row in item[1]:
+    def cut(rows: list[int]) -> int:
+        image = records.read_image(rows[0])
+        for row in rows:
             pixels[row] = warp(image, affines[row], size, preprocessing.mean)
-        return len(item[1])
+        return len(rows)
 
     try:
-        with ThreadPoolExecutor(workers) as pool:
+        pool = ThreadPoolExecutor(workers)
+        try:
             done = 0
-            for count in pool.map(cut, rows_of.items()):
+            for count in pool.map(cut, rows_of.values()):
                 done += count
                 if progress is not None:
                     progress(done, len(records))
+        finally:
+            pool.shutdown(cancel_futures=True)  # a damaged image stops the work at once
         pixels.flush()
         os.replace(part, path)
     finally:
@@ -221,13 +187,17 @@ class PoseBatch:
 
 
 def batch_of(cache: CropCache, rows: npt.NDArray[np.int64], device: torch.device) -> PoseBatch:
-    """Gather rows of the cache onto the device."""
-    ordered = np.sort(rows)  # the memory map is read front to back
-    pixels = torch.from_numpy(cache.pixels[ordered]).to(device, non_blocking=True).permute(0, 3, 1, 2)
+    """Gather rows of the cache onto the device, in the order of ``rows``."""
+    pixels = np.empty((len(rows), *cache.pixels.shape[1:]), np.uint8)
+    for place in np.argsort(rows):  # the memory map is read front to back
+        pixels[place] = cache.pixels[rows[place]]
+    on_host = torch.from_numpy(pixels)
+    if device.type == "cuda":
+        on_host = on_host.pin_memory()
     return PoseBatch(
-        pixels,
-        torch.from_numpy(cache.keypoints_xy[ordered]).to(device),
-        torch.from_numpy(cache.visibility[ordered]).to(device),
+        on_host.to(device, non_blocking=True).permute(0, 3, 1, 2),
+        torch.from_numpy(cache.keypoints_xy[rows]).to(device),
+        torch.from_numpy(cache.visibility[rows]).to(device),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Self
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from cpnpose.models.cpn import CPN
 from cpnpose.pipeline.device import choose_device
@@ -77,13 +77,22 @@ class Processes:
             self.wait()
 
 
-def average_gradients(model: nn.Module, processes: Processes) -> None:
-    """Replace each gradient by its mean over the processes, in one transfer."""
+@torch.no_grad()
+def average_gradients(model: nn.Module, processes: Processes, also: Tensor | None = None) -> None:
+    """Replace each gradient by its mean over the processes, in one transfer.
+
+    The running statistics of batch normalisation are averaged too, so that all processes hold the same network.
+
+    Args:
+        also: another tensor to average, such as the losses.
+    """
     if processes.world == 1:
         return
-    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    shared = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    shared += [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+    shared += [] if also is None else [also]
+    flat = torch.cat([tensor.flatten() for tensor in shared])
     dist.all_reduce(flat)
     flat /= processes.world
-    for gradient, part in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
+    for tensor, part in zip(shared, torch.split(flat, [t.numel() for t in shared]), strict=True):
+        tensor.copy_(part.view_as(tensor))

@@ -5,7 +5,7 @@ Source: Chen et al., CVPR 2018, sections 3.2.1 and 3.2.2 (online hard keypoint m
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -53,10 +53,32 @@ def cpn_loss(
     global_loss = maps.refined.new_zeros((), dtype=torch.float32)
     for level, sigma in zip(maps.global_maps, sigmas, strict=True):
         target = gaussian_targets(keypoints_xy, visible, sigma, size, quantised=quantised)
-        error = (level.float() - target).square().mean((-2, -1))
+        error = _mean_square(level, target)
         global_loss = global_loss + (error * weight).sum(1).mean() / weight.shape[1]
     target = gaussian_targets(keypoints_xy, labelled, sigmas[-1], size, quantised=quantised)
-    error = (maps.refined.float() - target).square().mean((-2, -1)) * weight  # (B, 17)
+    error = _mean_square(maps.refined, target) * weight  # (B, 17)
     hardest = error.topk(hard_keypoints, dim=1).values
     refine_loss = hardest.sum(1).mean() / hard_keypoints
     return CPNLoss(global_loss + refine_loss, global_loss, refine_loss)
+
+
+class _MeanSquare(torch.autograd.Function):
+    """Mean over the map of the squared difference, with a backward pass of a single multiplication."""
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, target: Tensor) -> Tensor:
+        difference = target.neg_().add_(maps)  # the target belongs to this function
+        ctx.save_for_backward(difference)
+        ctx.dtype = maps.dtype
+        return difference.square().mean((-2, -1))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (difference,) = ctx.saved_tensors
+        scale = gradient * (2 / (difference.shape[-1] * difference.shape[-2]))
+        return (difference * scale[..., None, None]).to(ctx.dtype), None
+
+
+def _mean_square(maps: Tensor, target: Tensor) -> Tensor:
+    """(B, K, h, w) and a fresh float32 target of that shape to (B, K); the target is overwritten."""
+    return _MeanSquare.apply(maps, target)  # type: ignore[no-any-return]

@@ -11,7 +11,7 @@ import math
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -115,18 +115,22 @@ class Ema(Generic[M]):
         self.model: M = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
         self.updates = 0
+        self._pairs: tuple[nn.Module, list[Tensor], list[Tensor], list[tuple[Tensor, Tensor]]] | None = None
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Move the average towards ``model`` by one step."""
+        """Move the average towards ``model`` by one step. The model's tensors are remembered: change them in place."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        mine, theirs = self.model.state_dict(), model.state_dict()
-        averaged = [name for name, value in mine.items() if value.is_floating_point()]
-        torch._foreach_lerp_([mine[n] for n in averaged], [theirs[n].detach() for n in averaged], 1 - decay)
-        for name, value in mine.items():
-            if not value.is_floating_point():
-                value.copy_(theirs[name])
+        if self._pairs is None or self._pairs[0] is not model:
+            both = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
+            averaged = [(mine, theirs) for mine, theirs in both if mine.is_floating_point()]
+            counters = [(mine, theirs) for mine, theirs in both if not mine.is_floating_point()]
+            self._pairs = model, [mine for mine, _ in averaged], [theirs for _, theirs in averaged], counters
+        _, mine, theirs, counters = self._pairs
+        torch._foreach_lerp_(mine, theirs, 1 - decay)
+        for value, source in counters:
+            value.copy_(source)
 
     def state_dict(self) -> dict[str, Any]:
         """The average and the number of updates."""
@@ -153,14 +157,18 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
 
 
-def check_finite(loss: Tensor, step: int, names: Sequence[str]) -> float:
+def check_finite(loss: Tensor | float, step: int, names: Sequence[str] | Callable[[], Sequence[str]]) -> float:
     """The loss as a number.
+
+    Args:
+        names: the samples of the batch, or what gives them when it is needed.
 
     Raises:
         TrainingError: it is infinite or NaN; the message names the step and the samples of the batch.
     """
-    value = float(loss.detach())
+    value = float(loss.detach()) if isinstance(loss, Tensor) else loss
     if not math.isfinite(value):
+        names = names() if callable(names) else names
         shown = ", ".join(names[:64]) + (" ..." if len(names) > 64 else "")
         raise TrainingError(
             f"step {step}: the loss is {value}; batch: {shown}. "

@@ -1,0 +1,88 @@
+"""What a pose training run is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from cpnpose.errors import TrainingError
+from cpnpose.models.cpn import Architecture
+from cpnpose.pose.types import Preprocessing
+from cpnpose.training.augment import PAPER, AugmentOptions
+
+Recipe = Literal["modern", "paper"]
+
+
+@dataclass(frozen=True)
+class PoseTraining:
+    """Options of a pose training run."""
+
+    data: Path
+    annotations: tuple[Path, ...]
+    val: Path | None
+    out: Path
+    model: Architecture = "cpn-light"
+    size: tuple[int, int] = (256, 192)
+    weights: tuple[float, ...] = ()
+    """Share of each annotation file that an epoch takes; all 1 when empty."""
+    recipe: Recipe = "modern"
+    batch: int = 32
+    """People in a step of one process."""
+    epochs: float = 60.0
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    warmup_steps: int = 200
+    ema_decay: float = 0.999
+    init: str | None = None
+    """Weights to start from: a file or a name of the manifest."""
+    backbone_weights: Path | None = None
+    freeze_bn: bool = False
+    """Keep the statistics of batch normalisation as they are."""
+    evaluate_every: int = 1000
+    """Steps between evaluations."""
+    checkpoint_every: int = 200
+    """Steps between checkpoints."""
+    stop_after: float | None = None
+    """Minutes after which the schedule is at its end, whatever ``epochs`` says; measured over all resumed parts."""
+    seed: int = 0
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: bool = False
+    cache: Path | None = None
+    augmentation: AugmentOptions = field(default_factory=AugmentOptions)
+
+    @property
+    def source_weights(self) -> tuple[float, ...]:
+        """Share of every annotation file."""
+        return self.weights or (1.0,) * len(self.annotations)
+
+    def check(self) -> None:
+        """Raise a TrainingError where options cannot be."""
+        if not self.annotations:
+            raise TrainingError("no annotation file; give one by --annotations")
+        if len(self.source_weights) != len(self.annotations) or min(self.source_weights) < 0:
+            raise TrainingError(f"--mix {self.weights}: give one share, not below 0, for each annotation file")
+        if min(self.batch, self.evaluate_every, self.checkpoint_every) < 1:
+            raise TrainingError("--batch, --evaluate-every and --checkpoint-every must be at least 1")
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What must be the same for a checkpoint to be resumed."""
+        same = ("model", "size", "recipe", "batch", "seed")
+        return (
+            {name: str(getattr(self, name)) for name in same}
+            | {"files": [path.name for path in self.annotations]}
+            | {"weights": list(map(float, self.source_weights))}
+        )
+
+
+def paper_recipe(options: PoseTraining) -> PoseTraining:
+    """The published recipe: Adam 5e-4 halved every 6 epochs, its augmentation, peaks on whole pixels, no average."""
+    return replace(
+        options, recipe="paper", lr=5e-4, weight_decay=1e-5, warmup_steps=0, ema_decay=0.0, augmentation=PAPER
+    )
+
+
+def preprocessing_of(model: Architecture) -> Preprocessing:
+    """How crops are normalised in training: to [-1, 1], as the ImageNet backbone wants it."""
+    return Preprocessing()
