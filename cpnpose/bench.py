@@ -94,7 +94,7 @@ def bench(options: BenchOptions) -> dict[str, Any]:
     }  # fmt: skip
     network_s = DECODED_PEOPLE / forms[_INFERENCE_FORM]["crops_per_s"]
     heatmap_size = options.input_size[0] // STRIDE, options.input_size[1] // STRIDE
-    report["decoding"] = decoding(device, heatmap_size, network_s, options.limit_s)
+    report["decoding"] = decoding(device, dtype, heatmap_size, network_s, options.limit_s)
     report["detector"] = detectors(device, dtype, options.limit_s)
     if options.peers:
         report["peers"] = peers(_peer_images(options.video), device, 2 * options.limit_s)

@@ -58,11 +58,13 @@ def network_forms(
 
 
 @torch.inference_mode()
-def decoding(device: torch.device, heatmap_size: tuple[int, int], network_s: float, limit_s: float) -> dict[str, Any]:
+def decoding(
+    device: torch.device, dtype: torch.dtype, heatmap_size: tuple[int, int], network_s: float, limit_s: float
+) -> dict[str, Any]:
     """Time to decode the heatmaps of 64 people, beside the network's and a Python loop's.
 
     Args:
-        device: where the maps are.
+        device, dtype: of the maps as the network gives them.
         heatmap_size: (height, width) of the maps.
         network_s: seconds of the network for as many people.
         limit_s: for all of it.
@@ -71,13 +73,14 @@ def decoding(device: torch.device, heatmap_size: tuple[int, int], network_s: flo
         Milliseconds of each way, its share of the network's time, and how many times faster the published decoding is
         than the loop over joints.
     """
-    maps = likely_maps(DECODED_PEOPLE, heatmap_size).to(device)
+    maps = likely_maps(DECODED_PEOPLE, heatmap_size).to(device, dtype, memory_format=torch.channels_last)
+    plain_maps = maps.float().contiguous().cpu().numpy()
     calls: dict[str, Callable[[], object]] = {
         "dark": lambda: decode_dark(maps),
         "published": lambda: decode_published(maps),
     }
     times = race(calls, rounds=9, limit_s=limit_s / 2, device=device)
-    loop = race({"loop": lambda: decode_in_a_loop(maps.cpu().numpy())}, rounds=3, limit_s=limit_s / 2)["loop"]
+    loop = race({"loop": lambda: decode_in_a_loop(plain_maps)}, rounds=3, limit_s=limit_s / 2)["loop"]
     report: dict[str, Any] = {"people": DECODED_PEOPLE, "network_ms": network_s * 1e3}
     for name, timing in times.items():
         report[f"{name}_ms"] = timing.seconds * 1e3
@@ -103,7 +106,7 @@ def decode_in_a_loop(maps: FloatArray) -> tuple[FloatArray, FloatArray]:
     for person in range(people):
         for joint in range(joints):
             heatmap = maps[person, joint] / (maps[person, joint].max() or 1)
-            padded = np.zeros((height + 2 * _BORDER, width + 2 * _BORDER), np.float32)
+            padded = np.zeros((height + 2 * _BORDER, width + 2 * _BORDER))
             padded[_BORDER:-_BORDER, _BORDER:-_BORDER] = heatmap
             blurred = cv2.GaussianBlur(padded, (2 * _BORDER + 1, 2 * _BORDER + 1), 0)
             y, x = np.unravel_index(blurred.argmax(), blurred.shape)
