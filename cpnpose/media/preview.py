@@ -103,6 +103,7 @@ class Preview:
 def _run_window(title: str, pictures: Queue[ImageArray], stop: Event) -> None:
     """The window's process: show what comes until the user, the owner or the owner's end closes it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the owner's to handle.
+    os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")  # OpenCV's Qt complains about missing fonts.
     owner = multiprocessing.parent_process()
     opened = False
     try:
@@ -110,14 +111,20 @@ def _run_window(title: str, pictures: Queue[ImageArray], stop: Event) -> None:
             with contextlib.suppress(queue.Empty):
                 image = pictures.get(timeout=0.02)
                 if not opened:
-                    cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+                    cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
                     cv2.resizeWindow(title, image.shape[1], image.shape[0])
                     opened = True
                 cv2.imshow(title, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
             if opened:
-                key = cv2.waitKey(5) & 0xFF
-                if key in _KEYS_THAT_END or cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) < 1:
+                if cv2.waitKey(5) & 0xFF in _KEYS_THAT_END or not _is_visible(title):
                     break
     finally:
         stop.set()
         pictures.cancel_join_thread()
+
+
+def _is_visible(title: str) -> bool:
+    try:
+        return bool(cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) >= 1)
+    except cv2.error:  # Some of OpenCV's window systems forget a closed window altogether.
+        return False
