@@ -79,6 +79,9 @@ def plan_videos(inputs: Sequence[str], out: str | None, switches: Switches) -> l
     else:
         stems = [input_folder(source) / (input_stem(source) + ADDED) for source in inputs]
     stems = [_distinct(stem, stems, source) for stem, source in zip(stems, inputs, strict=True)]
+    if len(set(stems)) < len(stems):
+        twice = next(stem for stem in stems if stems.count(stem) > 1)
+        raise OutputError(f"two inputs would both become {twice}, since they have the same name; run them one by one")
     return [_outputs(stem, _with_suffix(stem, VIDEO_SUFFIX) if picture else None, switches) for stem in stems]
 
 

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cpnpose.cli.outputs import Outputs, Switches, plan_images, plan_videos, refuse
+from cpnpose.errors import OptionError, OutputError
+
+NONE = Switches()
+JSON = Switches(json=True)
+
+
+def names(outputs: Outputs) -> list[str]:
+    return [path.as_posix() for path in outputs.paths]
+
+
+@pytest.mark.parametrize(
+    ("source", "out", "switches", "expected"),
+    [
+        ("a/in.mp4", None, NONE, ["a/in_pose.mp4"]),
+        ("a/in.mkv", None, JSON, ["a/in_pose.json"]),
+        ("in.mp4", "out.mp4", JSON, ["out.mp4", "out.json"]),
+        ("in.mp4", "b/o.v2.mkv", Switches(True, True, True), ["b/o.v2.mkv", "b/o.v2.json", "b/o.v2.jsonl", "b/o.v2.csv"]),
+        ("in.mp4", "out.jsonl", NONE, ["out.jsonl"]),
+        ("in.mp4", "out.csv", JSON, ["out.json", "out.csv"]),
+        ("in.mp4", "out.mp4", Switches(json=True, picture=False), ["out.json"]),
+        ("in.mp4", "folder/", NONE, ["folder/in_pose.mp4"]),
+        ("http://host/clips/walk.mp4?key=1", None, JSON, ["walk_pose.json"]),
+        ("rtsp://host", None, NONE, ["host_pose.mp4"]),
+        ("in.mp4", "-", NONE, []),
+    ],
+)  # fmt: skip
+def test_names_for_one_video(source: str, out: str | None, switches: Switches, expected: list[str]) -> None:
+    (outputs,) = plan_videos([source], out, switches)
+    assert names(outputs) == expected
+    assert outputs.stdout == (out == "-")
+
+
+def test_names_for_several_videos() -> None:
+    planned = plan_videos(["a/x.mp4", "b/y.mov"], "results", JSON)
+    expected = [["results/x_pose.mp4", "results/x_pose.json"], ["results/y_pose.mp4", "results/y_pose.json"]]
+    assert list(map(names, planned)) == expected
+    planned = plan_videos(["a/x.mp4", "a/x.mov"], None, NONE)
+    assert list(map(names, planned)) == [["a/x_mp4_pose.mp4"], ["a/x_mov_pose.mp4"]]
+
+
+def test_names_for_images() -> None:
+    assert names(plan_images(Path("p"), "dir_pose", None, NONE)) == ["p/dir_pose"]
+    assert names(plan_images(Path("p"), "dir_pose", None, JSON)) == ["p/dir_pose.json"]
+    assert names(plan_images(Path("p"), "dir_pose", "o.2024", JSON)) == ["o.2024", "o.2024.json"]
+    assert names(plan_images(Path("p"), "dir_pose", "o.png", JSON)) == ["o.png", "o.json"]
+    assert names(plan_images(Path("p"), "dir_pose", "o.json", NONE)) == ["o.json"]
+    assert plan_images(Path("p"), "dir_pose", "-", NONE).stdout
+
+
+def test_options_that_do_not_go_together() -> None:
+    for out, switches in (("-", JSON), (None, Switches(picture=False)), ("x.json", Switches(picture=True))):
+        with pytest.raises(OptionError):
+            plan_videos(["in.mp4"], out, switches)
+
+
+def test_two_inputs_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="same name"):
+        plan_videos(["a/x.mp4", "b/x.mp4"], "results", NONE)
+
+
+def test_refused_before_any_work(tmp_path: Path) -> None:
+    there, source = tmp_path / "there.mp4", tmp_path / "in.mp4"
+    there.touch()
+    source.touch()
+    with pytest.raises(OutputError, match="--overwrite"):
+        refuse(Outputs(picture=there), [str(source)], overwrite=False)
+    refuse(Outputs(picture=there), [str(source)], overwrite=True)
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match="never overwritten"):
+            refuse(Outputs(picture=tmp_path / "sub" / ".." / "in.mp4"), [str(source)], overwrite=overwrite)
+    with pytest.raises(OutputError, match="no folder"):
+        refuse(Outputs(json=tmp_path / "nowhere" / "o.json"), [], overwrite=True)
