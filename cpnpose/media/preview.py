@@ -115,9 +115,8 @@ def _run_window(title: str, pictures: Queue[ImageArray], stop: Event) -> None:
                     cv2.resizeWindow(title, image.shape[1], image.shape[0])
                     opened = True
                 cv2.imshow(title, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-            if opened:
-                if cv2.waitKey(5) & 0xFF in _KEYS_THAT_END or not _is_visible(title):
-                    break
+            if opened and (cv2.waitKey(5) & 0xFF in _KEYS_THAT_END or not _is_visible(title)):
+                break
     finally:
         stop.set()
         pictures.cancel_join_thread()
