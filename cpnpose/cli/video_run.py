@@ -19,6 +19,7 @@ from cpnpose.cli.sinks import DataSinks
 from cpnpose.cli.whole_clip import improved, measure, with_pictures
 from cpnpose.errors import InputError, OptionError
 from cpnpose.formats import Header
+from cpnpose.formats.jsonl_record import partial_path
 from cpnpose.media.source import is_live
 from cpnpose.media.video import VideoReader, VideoWriter
 from cpnpose.pipeline.follow import Follower, as_estimated
@@ -231,5 +232,9 @@ def finish(
         progress.say(note)
     if reader.damaged:
         progress.say(f"{reader.damaged} damaged frames or packets could not be decoded and were left out")
-    names = [str(path) for path in task.outputs.paths]
+    paths = task.outputs.paths
+    if interrupted and task.outputs.jsonl is not None:
+        progress.say("stopped early; the same command with --resume goes on")
+        paths = [partial_path(path) if path == task.outputs.jsonl else path for path in paths]
+    names = [str(path) for path in paths]
     progress.end([*names, "standard output"] if task.outputs.stdout else names, interrupted=interrupted)

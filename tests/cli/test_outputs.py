@@ -9,6 +9,7 @@ from cpnpose.errors import OptionError, OutputError
 
 NONE = Switches()
 JSON = Switches(json=True)
+ALL = Switches(json=True, jsonl=True, csv=True)
 
 
 def names(outputs: Outputs) -> list[str]:
@@ -21,7 +22,7 @@ def names(outputs: Outputs) -> list[str]:
         ("a/in.mp4", None, NONE, ["a/in_pose.mp4"]),
         ("a/in.mkv", None, JSON, ["a/in_pose.json"]),
         ("in.mp4", "out.mp4", JSON, ["out.mp4", "out.json"]),
-        ("in.mp4", "b/o.v2.mkv", Switches(True, True, True), ["b/o.v2.mkv", "b/o.v2.json", "b/o.v2.jsonl", "b/o.v2.csv"]),
+        ("in.mp4", "b/o.v2.mkv", ALL, ["b/o.v2.mkv", "b/o.v2.json", "b/o.v2.jsonl", "b/o.v2.csv"]),
         ("in.mp4", "out.jsonl", NONE, ["out.jsonl"]),
         ("in.mp4", "out.csv", JSON, ["out.json", "out.csv"]),
         ("in.mp4", "out.mp4", Switches(json=True, picture=False), ["out.json"]),
