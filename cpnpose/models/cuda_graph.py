@@ -1,0 +1,101 @@
+"""A network on a graphics card without the cost of launching its kernels one by one: CUDA graphs for fixed batch sizes.
+
+A graph repeats exactly the kernels that were recorded, on the same memory. So there is one for each of a few batch
+sizes, recorded at its first use; a batch is padded to the next size, and what is larger than the largest is split.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_WARM_UP_CALLS = 3
+
+
+@dataclass
+class Recorded:
+    """A network recorded for one shape."""
+
+    inputs: Tensor
+    """Where the next batch has to be put."""
+    outputs: Tensor
+    """Where its result is after :attr:`replay`."""
+    replay: Callable[[], Any]
+
+
+Recorder = Callable[[nn.Module, Tensor], Recorded]
+
+
+def record_graph(model: nn.Module, example: Tensor) -> Recorded:
+    """Record a network as a CUDA graph for inputs of the shape, type and layout of ``example`` (on a CUDA device)."""
+    inputs = torch.empty_like(example).copy_(example)
+    stream = torch.cuda.Stream(example.device)
+    stream.wait_stream(torch.cuda.current_stream(example.device))
+    with torch.cuda.stream(stream):  # lets libraries choose their kernels and take their memory before the recording
+        for _ in range(_WARM_UP_CALLS):
+            model(inputs)
+    torch.cuda.current_stream(example.device).wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    # other threads of the pipeline may use the device meanwhile
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        outputs = model(inputs)
+    return Recorded(inputs, outputs, graph.replay)
+
+
+class GraphedNetwork(nn.Module):
+    """A network in inference, run from recordings. May be called from several threads and streams.
+
+    Args:
+        model: (N, C, H, W) to (N, ...); must not decide anything by values. Parameters stay where they are: replace
+            them only by a new object.
+        buckets: the batch sizes, ascending.
+        recorder: makes the recordings.
+    """
+
+    def __init__(self, model: nn.Module, buckets: tuple[int, ...] = BUCKETS, recorder: Recorder = record_graph) -> None:
+        super().__init__()
+        self.model = model.eval()
+        self.buckets = buckets
+        self._recorder = recorder
+        self._recordings: dict[tuple[Any, ...], Recorded] = {}
+        self._lock = threading.Lock()
+        self._done: torch.cuda.Event | None = None
+
+    @torch.inference_mode()
+    def forward(self, x: Tensor) -> Tensor:
+        """As the network itself; the result is the caller's own."""
+        if len(x) == 0:
+            return self.model(x)  # type: ignore[no-any-return]
+        parts = torch.split(x, batch_sizes(len(x), self.buckets))
+        results = [self._part(part) for part in parts]
+        return results[0] if len(results) == 1 else torch.cat(results)
+
+    def _part(self, x: Tensor) -> Tensor:
+        size = next(bucket for bucket in self.buckets if bucket >= len(x))
+        with self._lock:
+            if self._done is not None:  # the last result has been read, whatever stream that was on
+                torch.cuda.current_stream(x.device).wait_event(self._done)
+            key = (size, *x.shape[1:], x.dtype, x.device)
+            recorded = self._recordings.get(key)
+            if recorded is None:
+                example = x.new_zeros(size, *x.shape[1:]).contiguous(memory_format=torch.channels_last)
+                recorded = self._recordings[key] = self._recorder(self.model, example)
+            recorded.inputs[: len(x)].copy_(x, non_blocking=True)
+            recorded.replay()
+            result = recorded.outputs[: len(x)].clone()
+            if x.device.type == "cuda":
+                self._done = self._done or torch.cuda.Event()
+                self._done.record()
+            return result
+
+
+def batch_sizes(count: int, buckets: tuple[int, ...]) -> list[int]:
+    """How many of ``count`` rows go together: as many full largest buckets as there are, and the rest."""
+    full, rest = divmod(count, buckets[-1])
+    return [buckets[-1]] * full + [rest] * (rest > 0)

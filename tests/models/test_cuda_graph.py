@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cpnpose.models.cpn import CPN, CPNConfig
+from cpnpose.models.cuda_graph import GraphedNetwork, Recorded, batch_sizes
+from cpnpose.models.fuse import fuse
+
+
+class Double(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3)) * 2
+
+
+def make() -> tuple[GraphedNetwork, list[tuple[int, ...]]]:
+    """A network whose recordings compute on the CPU, on fixed memory as a graph does."""
+    shapes: list[tuple[int, ...]] = []
+
+    def record(model: nn.Module, example: Tensor) -> Recorded:
+        shapes.append(tuple(example.shape))
+        inputs = example.clone(memory_format=torch.preserve_format)
+        outputs = model(inputs).clone()
+        return Recorded(inputs, outputs, lambda: outputs.copy_(model(inputs)))
+
+    return GraphedNetwork(Double(), (1, 2, 4), record), shapes
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5, 8, 11])
+def test_results_are_those_of_the_network(count: int) -> None:
+    network, _ = make()
+    x = torch.randn(count, 3, 8, 6)
+    torch.testing.assert_close(network(x), Double()(x))
+
+
+def test_each_bucket_is_recorded_once() -> None:
+    network, shapes = make()
+    for count in (3, 4, 1, 3, 9, 4):
+        network(torch.randn(count, 3, 8, 6))
+    assert shapes == [(4, 3, 8, 6), (1, 3, 8, 6)]
+
+
+def test_a_result_outlives_the_next_call() -> None:
+    network, _ = make()
+    x = torch.randn(2, 3, 8, 6)
+    first = network(x)
+    network(torch.zeros(2, 3, 8, 6))
+    torch.testing.assert_close(first, Double()(x))
+
+
+def test_threads_do_not_mix_their_batches() -> None:
+    network, _ = make()
+    wrong: list[int] = []
+
+    def use(number: int) -> None:
+        for _ in range(30):
+            x = torch.full((3, 3, 8, 6), float(number))
+            if not torch.equal(network(x), Double()(x)):
+                wrong.append(number)
+
+    threads = [threading.Thread(target=use, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_batch_sizes() -> None:
+    assert batch_sizes(1, (1, 2, 4)) == [1]
+    assert batch_sizes(4, (1, 2, 4)) == [4]
+    assert batch_sizes(11, (1, 2, 4)) == [4, 4, 3]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@torch.inference_mode()
+def test_graphs_on_a_graphics_card() -> None:
+    model = fuse(CPN(CPNConfig("cpn-light", (64, 64))).eval()).cuda()
+    network = GraphedNetwork(model, (1, 4))
+    for count in (3, 1, 6, 4):
+        x = torch.randn(count, 3, 64, 64, device="cuda")
+        torch.testing.assert_close(network(x), model(x), rtol=1e-3, atol=1e-3)
