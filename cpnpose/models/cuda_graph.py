@@ -35,7 +35,7 @@ Recorder = Callable[[nn.Module, Tensor], Recorded]
 def record_graph(model: nn.Module, example: Tensor) -> Recorded:
     """Record a network as a CUDA graph for inputs of the shape, type and layout of ``example`` (on a CUDA device)."""
     inputs = torch.empty_like(example).copy_(example)
-    stream = torch.cuda.Stream(example.device)
+    stream = torch.cuda.Stream(example.device)  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream(example.device))
     with torch.cuda.stream(stream):  # lets libraries choose their kernels and take their memory before the recording
         for _ in range(_WARM_UP_CALLS):
@@ -90,7 +90,7 @@ class GraphedNetwork(nn.Module):
             recorded.replay()
             result = recorded.outputs[: len(x)].clone()
             if x.device.type == "cuda":
-                self._done = self._done or torch.cuda.Event()
+                self._done = self._done or torch.cuda.Event()  # type: ignore[no-untyped-call]
                 self._done.record()
             return result
 
