@@ -61,13 +61,18 @@ class Preview:
 
     @property
     def closed(self) -> bool:
-        """Whether the window is gone: by the user's wish, or because it could not be opened."""
-        return self._stop.is_set() or not self._process.is_alive()
+        """Whether somebody closed the window: the user, or :meth:`close`."""
+        return self._stop.is_set()
+
+    @property
+    def failed(self) -> bool:
+        """Whether the window died of itself, as when the screen cannot be reached; nothing else need end for that."""
+        return not self._stop.is_set() and not self._process.is_alive()
 
     def show(self, image: ImageArray) -> bool:
         """Hand over (H, W, 3) uint8 RGB; large pictures are shown smaller. Returns at once: False where the window
         is still busy with the picture before, or gone."""
-        if self.closed or self._pictures.full():
+        if self.closed or self.failed or self._pictures.full():
             return False
         longest = max(image.shape[:2])
         if longest > _LARGEST:
@@ -116,9 +121,8 @@ def _run_window(title: str, pictures: Queue[ImageArray], stop: Event) -> None:
                     opened = True
                 cv2.imshow(title, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
             if opened and (cv2.waitKey(5) & 0xFF in _KEYS_THAT_END or not _is_visible(title)):
-                break
+                stop.set()
     finally:
-        stop.set()
         pictures.cancel_join_thread()
 
 

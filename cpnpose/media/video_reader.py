@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 
 from cpnpose.errors import InputError, OptionError
 from cpnpose.media.color import FrameConverter
-from cpnpose.media.source import open_input, origin_of, pick_video
+from cpnpose.media.source import is_live, open_input, origin_of, pick_video
 from cpnpose.media.timing import FrameClock
 from cpnpose.pose.types import Frame, VideoInfo
 
@@ -91,7 +91,7 @@ class VideoReader:
         fps = stream.average_rate or stream.guessed_rate
         self._clock = FrameClock(self.time_base, fps)
         self._origin = origin_of(self._container)
-        if self._start > 0:
+        if self._start > 0 and not is_live(self._source):
             self._seek()
         self._frames = self._decode()
         self._pending = next(self._frames, None)
@@ -129,7 +129,7 @@ class VideoReader:
         software = self._container, self._stream
         self._container, self._stream = container, stream
         self._clock = FrameClock(self.time_base, self.info.fps)
-        self.damaged = 0
+        self.damaged, self._first_index = 0, 0
         if self._start > 0:
             self._seek()
         frames = self._decode()
@@ -154,8 +154,11 @@ class VideoReader:
         stays the position in the whole file."""
         target, stream = self._ticks(self._start), self._stream
         try:
-            times = [p.pts for p in self._container.demux(stream) if p.pts is not None and p.size and not p.is_discard]
-            self._first_index = sum(pts < target for pts in times)
+            for packet in self._container.demux(stream):
+                if packet.pts is not None and packet.size and not packet.is_discard:
+                    self._first_index += packet.pts < target
+                if packet.dts is not None and packet.dts >= target:
+                    break
             # Half a second earlier, because containers seek by decoding time, which runs ahead of presentation.
             self._container.seek(target - round(Fraction(1, 2) / self.time_base), stream=stream)
         except av.error.FFmpegError:
