@@ -15,6 +15,7 @@ import torchvision
 from cpnpose.bench_timing import race
 from cpnpose.models.detect_batch import DetectorNetwork
 from cpnpose.models.detector import DetectorConfig, build_detector
+from cpnpose.models.fuse_module import use_fused_convolutions
 from cpnpose.pose.types import ImageArray
 
 DETECTOR_PEER = "fasterrcnn_mobilenet_v3_large_320_fpn"
@@ -26,7 +27,9 @@ _BATCH = 4
 def detectors(device: torch.device, dtype: torch.dtype, limit_s: float) -> list[dict[str, Any]]:
     """Time per image of the person detector at 640x480, four images at once, beside torchvision's lightest one."""
     images = noise_images(_BATCH)
-    own = DetectorNetwork(build_detector(DetectorConfig()), device, dtype)
+    model = build_detector(DetectorConfig())
+    use_fused_convolutions(model)
+    own = DetectorNetwork(model, device, dtype)
     peer = torchvision.models.get_model(DETECTOR_PEER, weights=None, weights_backbone=None).eval().to(device)
     calls: dict[str, Callable[[], object]] = {
         f"person detector {str(dtype).removeprefix('torch.')}": lambda: own.detect(images, score=0.5, nms=0.5),

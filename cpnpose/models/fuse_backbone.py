@@ -50,7 +50,7 @@ class FusedInvertedResidual(nn.Module):
         super().__init__()
         *hidden, conv, bn = block.conv
         self.layers = nn.Sequential(*map(fold_layers, hidden))
-        self.project = fold(conv, bn)
+        self.project = fold_layers(nn.Sequential(conv, bn))
         self.residual = block.use_res_connect
 
     def forward(self, x: Tensor) -> Tensor:

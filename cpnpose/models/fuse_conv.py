@@ -106,15 +106,17 @@ def _pack(conv: FusedConv, x: Tensor) -> Tensor:
     return packed
 
 
-def folded_weights(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+def folded_weights(conv: nn.Conv2d, bn: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor]:
     """Weight (O, I/groups, k, k) and bias (O,) of ``bn(conv(x))`` with running statistics, both float64."""
+    weight = conv.weight.detach().double()
+    bias = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.detach().double()
+    if bn is None:
+        return weight, bias
     assert bn.running_mean is not None
     assert bn.running_var is not None
     scale = bn.weight.detach().double() / (bn.running_var.double() + bn.eps).sqrt()
-    bias = bn.bias.detach().double() - bn.running_mean.double() * scale
-    if conv.bias is not None:
-        bias = bias + conv.bias.detach().double() * scale
-    return conv.weight.detach().double() * scale[:, None, None, None], bias
+    bias = bn.bias.detach().double() + (bias - bn.running_mean.double()) * scale
+    return weight * scale[:, None, None, None], bias
 
 
 def from_matrix(matrix: Tensor, bias: Tensor | None, activation: Activation = "none") -> FusedConv:
@@ -123,8 +125,8 @@ def from_matrix(matrix: Tensor, bias: Tensor | None, activation: Activation = "n
     return _filled(conv, matrix[:, :, None, None], matrix.new_zeros(len(matrix)) if bias is None else bias)
 
 
-def fold(conv: nn.Conv2d, bn: nn.BatchNorm2d, activation: Activation = "none") -> FusedConv:
-    """One convolution for ``activation(bn(conv(x)))``.
+def fold(conv: nn.Conv2d, bn: nn.BatchNorm2d | None = None, activation: Activation = "none") -> FusedConv:
+    """One convolution for ``activation(bn(conv(x)))``, in the convolution's type and on its device.
 
     The stride-2 convolutions padded as TensorFlow does (nothing on the top and left) become 4x4 convolutions with a
     first row and column of zeros and a padding of 1: the same sums, without a padded copy of the input.
@@ -143,18 +145,18 @@ def fold(conv: nn.Conv2d, bn: nn.BatchNorm2d, activation: Activation = "none") -
         groups=conv.groups,
         activation=activation,
     )
-    return _filled(fused, weight, bias)
+    return _filled(fused.to(conv.weight.device, conv.weight.dtype), weight, bias)
 
 
 def fold_layers(layers: nn.Module) -> FusedConv:
     """One convolution for a sequence of convolution, batch normalisation and, if there is one, ReLU or ReLU6."""
     conv, bn, *rest = layers.children()
     assert isinstance(conv, nn.Conv2d)
-    assert isinstance(bn, nn.BatchNorm2d)
+    assert isinstance(bn, nn.BatchNorm2d | nn.Identity)
     activation: Activation = "none"
     if rest:
         activation = "relu6" if isinstance(rest[0], nn.ReLU6) else "relu"
-    return fold(conv, bn, activation)
+    return fold(conv, bn if isinstance(bn, nn.BatchNorm2d) else None, activation)
 
 
 def folded_matrix(layers: nn.Module) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from torch import nn
 from cpnpose.errors import OptionError, WeightsError
 from cpnpose.models import detector
 from cpnpose.models.detect_batch import DetectorNetwork
+from cpnpose.models.fuse_module import use_fused_convolutions
 from cpnpose.models.manifest import load_manifest, locate
 from cpnpose.models.weights import find_weights, load_state, read_metadata
 from cpnpose.pipeline.detect import DetectionNetwork, Detector, PersonDetector, WholeImageDetector
@@ -124,6 +125,7 @@ def _own(path: Path) -> detector.Detector:
         raise WeightsError(f"{path}: its metadata build no detector ({error}); update cpnpose") from error
     model = detector.build_detector(config)
     load_state(path, model)
+    use_fused_convolutions(model)
     return model
 
 
