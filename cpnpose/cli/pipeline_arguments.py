@@ -120,7 +120,7 @@ Smooth = Annotated[
         "--smooth",
         rich_help_panel=MOTION,
         help="Filter of the keypoints over time; raw ones stay in the data. "
-        "[default: one-euro where people are tracked]",
+        "Default: one-euro where people are tracked.",
     ),
 ]
 DrawThreshold = Annotated[

@@ -102,7 +102,13 @@ def _tracked(header: Header, frames: Iterable[FrameResult], memory: float, smoot
     from cpnpose.pipeline.follow import Follower, as_estimated
     from cpnpose.pipeline.options import StreamOptions
 
-    follower = Follower(StreamOptions(track=True, track_memory=memory, smooth="one-euro" if smoothed else "off"))
+    follower = Follower(
+        StreamOptions(
+            track_memory=memory,
+            confident_score=header.settings.get("confident_score"),
+            smooth="one-euro" if smoothed else "off",
+        )
+    )
     for result in frames:
         poses = follower.update(result.frame, as_estimated(result.poses), header.size)
         yield replace(result, poses=poses)

@@ -22,7 +22,7 @@ from cpnpose.formats import Header
 from cpnpose.formats.jsonl_record import partial_path
 from cpnpose.media.source import is_live
 from cpnpose.media.video import VideoReader, VideoWriter
-from cpnpose.pipeline.follow import Follower, as_estimated
+from cpnpose.pipeline.follow import Follower, as_estimated, with_weak_people
 from cpnpose.pipeline.options import StreamOptions
 from cpnpose.pipeline.queues import Background
 from cpnpose.pipeline.segments import SegmentStarts
@@ -121,6 +121,7 @@ def results_of(
     Raises:
         InputError: the record is of another video.
     """
+    detector, options = with_weak_people(estimator.detector, options)
     follower = Follower(options)
     starts = SegmentStarts(options.detect_every)
     segment: list[Frame] = []
@@ -135,7 +136,7 @@ def results_of(
         follower.update(frame, as_estimated(recorded.poses))
         yield Item(FrameResult(frame, recorded.poses), True)
     lead = segment if options.detect_every > 1 else []
-    new = run(chain(lead, frames), estimator.detector, estimator.network, options, follower=follower, lead=len(lead))
+    new = run(chain(lead, frames), detector, estimator.network, options, follower=follower, lead=len(lead))
     with closing(new):
         for result in new:
             yield Item(result, False)
@@ -204,6 +205,7 @@ def make_header(task: VideoTask, info: VideoInfo, estimator: PoseEstimator, opti
         "detect_every": options.detect_every,
         "track": options.track,
         "track_memory": options.track_memory,
+        "confident_score": with_weak_people(estimator.detector, options)[1].confident_score,
         "smooth": options.smoothing,
         "person": task.person,
         "fill_s": task.fill_s,

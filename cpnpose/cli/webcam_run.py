@@ -21,6 +21,7 @@ from cpnpose.formats import Header
 from cpnpose.media.camera import TIME_BASE, Camera
 from cpnpose.media.preview import open_preview, why_no_preview
 from cpnpose.media.video import VideoWriter
+from cpnpose.pipeline.follow import with_weak_people
 from cpnpose.pipeline.options import StreamOptions
 from cpnpose.pipeline.queues import Background
 from cpnpose.pipeline.stream import thread_shares
@@ -133,6 +134,7 @@ def make_header(task: LiveTask, camera: Camera, estimator: PoseEstimator, option
         "detect_every": options.detect_every,
         "track": options.track,
         "track_memory": options.track_memory,
+        "confident_score": with_weak_people(estimator.detector, options)[1].confident_score,
         "smooth": options.smoothing,
     }
     return Header.for_video(

@@ -13,6 +13,7 @@ _NO_JOINT = 0.5  # the score of an empty heatmap
 _SURE = 0.3  # share of a person's surest joint from which a joint counts
 _FEWEST_JOINTS = 3
 _LOST_BELOW = 0.5  # share of the strength at the detection
+_FOLLOWED_ABOVE = 0.15  # strength; those who are hardly seen anyway cannot be lost
 _MERGED_ABOVE = 0.8  # IoU of two people's boxes
 _LARGEST_GROWTH = 2.0
 _THUMBNAIL = 32
@@ -81,7 +82,7 @@ class CarriedBoxes:
         boxes = poses.boxes_xyxy
         middle = (boxes[:, :2] + boxes[:, 2:]) / 2
         outside = (middle < 0) | (middle > np.array([size[1], size[0]]))
-        weak = _strength(poses) < _LOST_BELOW * self._strength
+        weak = (_strength(poses) < _LOST_BELOW * self._strength) & (self._strength > _FOLLOWED_ABOVE)
         return bool((weak | outside.any(axis=1)).any() or (_overlapping(boxes) & self._apart).any())
 
 

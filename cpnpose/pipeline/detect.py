@@ -59,6 +59,12 @@ class PersonDetector:
         self.score, self.nms, self.max_people, self.name = score, nms, max_people, name
         self.batch = batch or (4 if network.device.type == "cpu" else 16)
 
+    def with_score(self, score: float) -> PersonDetector:
+        """The same detector with another threshold."""
+        return PersonDetector(
+            self.network, score=score, nms=self.nms, max_people=self.max_people, batch=self.batch, name=self.name
+        )
+
     def __call__(self, images: list[ImageArray], indices: Sequence[int] | None = None) -> list[Detections]:
         """People of each image: boxes (N, 4) xyxy in its pixels, at most ``max_people``, best first.
 

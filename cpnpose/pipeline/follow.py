@@ -7,12 +7,15 @@ from dataclasses import replace
 import numpy as np
 
 from cpnpose.formats.frame_record import quantize
+from cpnpose.pipeline.detect import Detector, PersonDetector
 from cpnpose.pipeline.fill import without_filled
 from cpnpose.pipeline.options import StreamOptions
 from cpnpose.pipeline.smooth import OneEuroFilter
 from cpnpose.pipeline.track import PoseTracker, TrackerOptions
 from cpnpose.pose.keypoints import FLIP_INDEX, NUM_KEYPOINTS
 from cpnpose.pose.types import FLAG_SWAPPED, Frame, Poses
+
+_WEAK_SHARE = 0.5  # of the detector's threshold
 
 
 class Follower:
@@ -23,11 +26,15 @@ class Follower:
     """
 
     def __init__(self, options: StreamOptions) -> None:
-        self._tracker = PoseTracker(TrackerOptions(memory_s=options.track_memory)) if options.track else None
+        confident = TrackerOptions.confident_score if options.confident_score is None else options.confident_score
+        tracking = TrackerOptions(memory_s=options.track_memory, confident_score=confident)
+        self._tracker = PoseTracker(tracking) if options.track else None
+        self._drop_below = options.drop_below
         self._filter = OneEuroFilter() if options.smoothing == "one-euro" else None
 
     def update(self, frame: Frame, poses: Poses, size: tuple[int, int] | None = None) -> Poses:
-        """The same people in the same order, with ids and smooth keypoints where the options want them.
+        """The people in the same order, with ids and smooth keypoints where the options want them; without those whose
+        detection was weak and continues nobody's track, where ``options.drop_below`` says so.
 
         Args:
             frame: only its time and size are used.
@@ -37,9 +44,21 @@ class Follower:
         poses = quantize(poses)
         if self._tracker is not None:
             poses = self._tracker.update(frame.time_s, poses, size or (frame.image.shape[0], frame.image.shape[1]))
+            if self._drop_below > 0 and poses.track_ids is not None:
+                poses = poses.select((poses.track_ids > 0) | (poses.box_scores >= self._drop_below))
         if self._filter is not None:
             poses = self._filter.update(frame.time_s, poses)
         return poses
+
+
+def with_weak_people(detector: Detector, options: StreamOptions) -> tuple[Detector, StreamOptions]:
+    """Detector and options for the two stages of tracking: people whom the detector is less sure of than its threshold
+    may continue a track, but nobody new comes of them and they are dropped otherwise."""
+    if not options.track or not isinstance(detector, PersonDetector):
+        return detector, options
+    confident = detector.score if options.confident_score is None else options.confident_score
+    weak = detector.with_score(min(detector.score, _WEAK_SHARE * confident))
+    return weak, replace(options, confident_score=confident, drop_below=confident)
 
 
 def as_estimated(poses: Poses) -> Poses:

@@ -65,6 +65,10 @@ class StreamOptions:
     """Give people identities."""
     track_memory: float = 2.5
     """Seconds for which somebody who has gone is remembered."""
+    confident_score: float | None = None
+    """Detection score from which somebody new gets an identity; None takes the detector's threshold."""
+    drop_below: float = 0.0
+    """People below this detection score stay only where they continue somebody's track."""
     smooth: Smoothing | None = None
     """Filter keypoints over time, the raw ones are kept beside. None: one-euro where people are tracked."""
 

@@ -16,7 +16,7 @@ import torch
 from cpnpose.pipeline.carry import CarriedBoxes
 from cpnpose.pipeline.detect import Detector
 from cpnpose.pipeline.estimate import PoseNetwork
-from cpnpose.pipeline.follow import Follower
+from cpnpose.pipeline.follow import Follower, with_weak_people
 from cpnpose.pipeline.options import StreamOptions
 from cpnpose.pipeline.queues import Background, map_in_order
 from cpnpose.pipeline.segments import (
@@ -54,7 +54,7 @@ def run_serial(
     Yields:
         A result for each frame, in order, those without people included.
     """
-    options = options or StreamOptions()
+    detector, options = with_weak_people(detector, options or StreamOptions())
     follower = follower or Follower(options)
     starts = SegmentStarts(options.detect_every)
     for frame in frames:
@@ -91,7 +91,7 @@ def run(
     are only there because later boxes come from their keypoints: they give no results and ``follower`` has seen them.
     ``watch`` is told how full the queues are, see :class:`~cpnpose.pipeline.queues.Background`.
     """
-    options = options or StreamOptions()
+    detector, options = with_weak_people(detector, options or StreamOptions())
     follower = follower or Follower(options)
     kind = "cuda" if network.device.type == "cuda" else "cpu"
     size = options.chunk_frames or _MOST_FRAMES[kind]

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cpnpose.pipeline.detect import PersonDetector, WholeImageDetector
+from cpnpose.pipeline.estimate import load_pose_network
+from cpnpose.pipeline.follow import Follower, as_estimated, with_weak_people
+from cpnpose.pipeline.options import StreamOptions
+from cpnpose.pipeline.stream import run, run_serial
+from cpnpose.pose.types import FloatArray, Frame, ImageArray, Poses
+
+MakeFrames = Callable[..., list[Frame]]
+
+
+class OneFading:
+    """One person whose score sinks after three frames, and somebody else who is never more than half sure."""
+
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def detect(
+        self, images: Sequence[ImageArray], *, score: float, nms: float, max_people: int
+    ) -> list[tuple[FloatArray, FloatArray]]:
+        found = []
+        for _ in images:
+            scores = np.array([0.9 if self.count < 3 else 0.4, 0.35], np.float32)
+            boxes = np.array([[2, 2, 30, 46], [40, 5, 60, 40]], np.float32)
+            found.append((boxes[scores >= score], scores[scores >= score]))
+            self.count += 1
+        return found
+
+
+def test_weak_detections_continue_tracks_but_start_none(tiny_weights: Path, make_frames: MakeFrames) -> None:
+    network = load_pose_network(tiny_weights, device="cpu", precision="fp32")
+    options = StreamOptions(chunk_frames=2, workers=1)
+    for way in (run, run_serial):
+        results = list(way(make_frames(6), PersonDetector(OneFading(), score=0.5), network, options))  # type: ignore[operator]
+        assert [result.poses.track_ids.tolist() for result in results] == [[1]] * 6
+    untracked = replace(options, track=False)
+    results = list(run(make_frames(6), PersonDetector(OneFading(), score=0.5), network, untracked))
+    assert [len(result.poses) for result in results] == [1, 1, 1, 0, 0, 0]
+
+
+def test_thresholds_of_both_stages() -> None:
+    detector = PersonDetector(OneFading(), score=0.6, max_people=7)
+    weak, options = with_weak_people(detector, StreamOptions())
+    assert isinstance(weak, PersonDetector)
+    assert (weak.score, weak.max_people) == (0.3, 7)
+    assert (options.confident_score, options.drop_below) == (0.6, 0.6)
+    again, same = with_weak_people(weak, options)
+    assert isinstance(again, PersonDetector)
+    assert (again.score, same) == (0.3, options)
+    assert with_weak_people(detector, StreamOptions(track=False))[0] is detector
+    other = WholeImageDetector()
+    assert with_weak_people(other, StreamOptions()) == (other, StreamOptions())
+
+
+def poses(shift: float) -> Poses:
+    points = np.linspace(10, 40, 34, dtype=np.float32).reshape(1, 17, 2) + np.float32(shift)
+    ones = np.ones(1, np.float32)
+    box = np.array([[5, 5, 45, 45]], np.float32) + np.float32(shift)
+    return Poses(points, np.full((1, 17), 1.2, np.float32), ones, box, ones)
+
+
+def test_followed_poses_give_back_what_the_network_said(make_frames: MakeFrames) -> None:
+    follower = Follower(StreamOptions())
+    for index, frame in enumerate(make_frames(5)):
+        before = poses(index * 0.37)
+        after = follower.update(frame, before)
+        assert after.track_ids is not None
+        assert after.track_ids.tolist() == [1]
+        np.testing.assert_allclose(as_estimated(after).keypoints_xy, before.keypoints_xy, atol=0.006)
+        assert as_estimated(after).track_ids is None
+    assert not np.array_equal(after.keypoints_xy, as_estimated(after).keypoints_xy)
+
+
+def test_nothing_is_asked_for(make_frames: MakeFrames) -> None:
+    after = Follower(StreamOptions(track=False)).update(make_frames(1)[0], poses(0.123))
+    assert after.track_ids is None
+    assert after.raw_keypoints_xy is None
+    np.testing.assert_allclose(after.keypoints_xy, poses(0.123).keypoints_xy, atol=0.006)
+
+
+@pytest.mark.parametrize("values", [{"detect_every": 0}, {"detect_every": 1000}, {"track_memory": -1}, {"smooth": "x"}])
+def test_options_outside_their_range(values: dict[str, object]) -> None:
+    from cpnpose.errors import OptionError
+
+    with pytest.raises(OptionError):
+        StreamOptions(**values)  # type: ignore[arg-type]
