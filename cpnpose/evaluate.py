@@ -1,33 +1,37 @@
-"""Accuracy as the field measures it: COCO keypoint AP by pycocotools, PCK per keypoint, mean OKS."""
+"""A pose network over annotated images, measured as the field does: ``cpnpose evaluate``."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from cpnpose.errors import InputError
+from cpnpose.evaluate_keypoints import PCK_ALPHA, coco_results, keypoint_errors, keypoint_metrics
 from cpnpose.media.images import read_image
 from cpnpose.pipeline.crop import crop_persons
 from cpnpose.pipeline.detect import Detector
-from cpnpose.pipeline.detection_file import load_boxes
+from cpnpose.pipeline.detection_file import FileDetector, load_boxes
 from cpnpose.pipeline.estimate import load_pose_network
 from cpnpose.pipeline.load_detector import load_detector
 from cpnpose.pose.heatmaps import Decoding
-from cpnpose.pose.keypoints import KEYPOINT_NAMES, NUM_KEYPOINTS
 from cpnpose.pose.oks import oks
-from cpnpose.pose.types import Detections, FloatArray, ImageArray, PersonCrops, Poses, Preprocessing
-from cpnpose.training.dataset import PersonRecords, read_annotations, read_people
+from cpnpose.pose.types import Detections, ImageArray, PersonCrops, Poses, Preprocessing
+from cpnpose.training.annotations import PersonRecords, check_image_folder, file_names, read_annotations, read_people
 
-PCK_ALPHA = 0.1
-_STATS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
+__all__ = [
+    "Evaluation",
+    "EvaluationOptions",
+    "coco_results",
+    "evaluate_pose",
+    "keypoint_errors",
+    "keypoint_metrics",
+    "person_crops",
+    "write_json",
+]
 
 
 def person_crops(records: PersonRecords, input_size: tuple[int, int], preprocessing: Preprocessing) -> PersonCrops:
@@ -46,89 +50,6 @@ def person_crops(records: PersonRecords, input_size: tuple[int, int], preprocess
         boxes_xyxy=records.boxes_xyxy,
         scores=np.ones(len(records), np.float32),
     )
-
-
-def coco_results(poses: Poses, image_ids: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
-    """The results file of COCO's keypoint task.
-
-    Args:
-        poses: N people of any images.
-        image_ids: (N,) the image of each.
-    """
-    numbers = np.concatenate([poses.keypoints_xy, poses.keypoint_scores[..., None]], axis=2).reshape(len(poses), -1)
-    return [
-        {
-            "image_id": int(image),
-            "category_id": 1,
-            "keypoints": [round(float(value), 2) for value in row],
-            "score": round(float(score), 5),
-        }
-        for image, row, score in zip(image_ids, numbers, poses.scores, strict=True)
-    ]
-
-
-def keypoint_metrics(annotations: Path, results: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """COCO keypoint metrics of ``results`` on all images of ``annotations``, in percent.
-
-    Returns:
-        AP, AP50, AP75, APm, APl, AR, AR50, AR75, ARm, ARl. All 0 where nothing was found.
-
-    Raises:
-        InputError: pycocotools is not installed, or the annotation file is none.
-    """
-    try:
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
-    except ImportError as error:
-        raise InputError("evaluation needs pycocotools: pip install 'cpnpose[train]'") from error
-    if not results:
-        return dict.fromkeys(_STATS, 0.0)
-    content: dict[str, Any] = dict(read_annotations(annotations))
-    content.setdefault("info", {})
-    truth = COCO()
-    truth.dataset = content
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth.createIndex()
-        run = COCOeval(truth, truth.loadRes(list(results)), "keypoints")
-        run.evaluate()
-        run.accumulate()
-        run.summarize()
-    return {name: round(100 * float(value), 2) for name, value in zip(_STATS, run.stats, strict=True)}
-
-
-def keypoint_errors(annotations: Path, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """How well each keypoint is placed, over the labelled people for whom a prediction exists.
-
-    Each labelled person is compared with the prediction of the highest OKS in the image. PCK counts a labelled keypoint
-    as right within ``PCK_ALPHA`` of the longer side of the person's box (Yang and Ramanan, TPAMI 2013).
-
-    Returns:
-        ``pck`` by keypoint name and ``mean`` in percent, ``mean_oks_error`` = mean of 1 - OKS, ``people`` compared.
-    """
-    by_image: dict[int, list[FloatArray]] = {}
-    for result in results:
-        points = np.array(result["keypoints"], np.float32).reshape(NUM_KEYPOINTS, 3)
-        by_image.setdefault(result["image_id"], []).append(points[:, :2])
-    right, labelled, errors = np.zeros(NUM_KEYPOINTS), np.zeros(NUM_KEYPOINTS), []
-    for person in read_annotations(annotations)["annotations"]:
-        truth = np.array(person.get("keypoints", []), np.float32).reshape(-1, 3)
-        predictions = by_image.get(person["image_id"])
-        if person.get("iscrowd") or not (truth[:, 2:] > 0).any() or predictions is None:
-            continue
-        seen = truth[:, 2] > 0
-        stacked = np.stack(predictions)
-        area = np.array([person["area"]], np.float32)
-        similarity = oks(stacked, truth[None, :, :2], seen[None], area)[:, 0]
-        best = int(similarity.argmax())
-        distance = np.linalg.norm(stacked[best] - truth[:, :2], axis=1)
-        box: Any = person["bbox"]
-        right += seen & (distance <= PCK_ALPHA * max(box[2], box[3]))
-        labelled += seen
-        errors.append(1 - float(similarity[best]))
-    share = 100 * right / np.maximum(labelled, 1)
-    pck = {name: round(float(value), 1) for name, value in zip(KEYPOINT_NAMES, share, strict=True)}
-    pck["mean"] = round(float(100 * right.sum() / max(1, labelled.sum())), 1)
-    return {"pck": pck, "mean_oks_error": round(float(np.mean(errors)), 4) if errors else None, "people": len(errors)}
 
 
 @dataclass(frozen=True)
@@ -188,10 +109,14 @@ def evaluate_pose(options: EvaluationOptions) -> Evaluation:
         results = coco_results(poses, records.image_ids)
     else:
         results = []
-        find = _box_source(options)
-        for image in read_annotations(options.annotations)["images"]:
-            number: Any = image["id"]
-            pixels = read_image(options.data / str(image["file_name"]))
+        check_image_folder(options.data)
+        names = file_names(read_annotations(options.annotations), options.annotations)
+        find = _box_source(options, names)
+        for number, name in names.items():
+            try:
+                pixels = read_image(options.data / name)
+            except InputError as error:
+                raise InputError(f"{error} (wanted by {options.annotations})") from error
             crops = crop_persons([pixels], find([pixels], [number]), network.input_size, network.preprocessing)
             poses = _without_doubles(network(crops), options.oks_nms)
             results += coco_results(poses, np.full(len(poses), number, np.int64))
@@ -211,12 +136,19 @@ def evaluate_pose(options: EvaluationOptions) -> Evaluation:
     return Evaluation(metrics, report, results)
 
 
-def _box_source(options: EvaluationOptions) -> Detector:
+def _box_source(options: EvaluationOptions, names: dict[int, str]) -> Detector:
     if options.boxes == "detector":
         return load_detector(
             options.detector, device=options.device, precision=options.precision, score=options.box_score
         )
-    return load_boxes(options.boxes, score=options.box_score)
+    by_id = load_boxes(options.boxes, score=options.box_score)
+    if by_id.people.keys() & names.keys():
+        return by_id
+    # Files that know images by name: annotation files, detections whose image_id is a file name.
+    by_place = load_boxes(options.boxes, list(names.values()), score=options.box_score)
+    if not by_place.people:
+        raise InputError(f"{options.boxes}: no box of any image of {options.annotations}; its image ids are others")
+    return FileDetector({number: by_place.people[i] for i, number in enumerate(names) if i in by_place.people})
 
 
 def _without_doubles(poses: Poses, most: float) -> Poses:

@@ -64,6 +64,9 @@ def train_pose_command(
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16.")] = "auto",
     compile_: Annotated[bool, typer.Option("--compile", help="torch.compile the network.")] = False,
     cache: Annotated[Path | None, typer.Option(help="Folder of the cached crops. Default: in --out.")] = None,
+    benchmark: Annotated[
+        bool, typer.Option("--benchmark", help="Measure the loop's speed against the network's alone, and end.")
+    ] = False,
 ) -> None:
     """Train a Cascaded Pyramid Network on COCO keypoint files. Run it again with the same --out to resume."""
     from rich.console import Console
@@ -76,12 +79,13 @@ def train_pose_command(
         TimeRemainingColumn,
     )
 
-    from cpnpose.training.train_pose import PoseTraining, paper_recipe, train_pose
+    from cpnpose.training.pose_options import PoseTraining, paper_recipe
+    from cpnpose.training.train_pose import train_pose
 
     if precision not in ("auto", "fp32", "bf16"):
         raise OptionError(f"--precision {precision}: use auto, fp32 or bf16")
     files = tuple(Path(name) for text in [*annotations, *(more or [])] for name in text.split(","))
-    weights = tuple(float(value) for value in mix.split(",")) if mix else ()
+    weights = _shares(mix)
     if weights and len(weights) != len(files):
         raise OptionError(f"--mix {mix}: {len(files)} annotation files need {len(files)} numbers")
     options = PoseTraining(
@@ -94,14 +98,22 @@ def train_pose_command(
     if recipe is RecipeName.PAPER:
         options = paper_recipe(options)
     console = Console(stderr=True)
+    if benchmark:
+        from cpnpose.training.benchmark import benchmark as measure
+
+        speed = measure(options)
+        typer.echo(
+            f"{model.value} {size} batch {batch}: loop {speed.loop:.1f} people/s, forward and backward alone "
+            f"{speed.network:.1f} people/s, share {speed.share:.1%}"
+        )
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                TimeRemainingColumn(), TextColumn("{task.fields[note]}"))  # fmt: skip
     with Progress(*columns, console=console) as progress:
-        bars: dict[str, object] = {}
+        crops = progress.add_task("crops", total=None, visible=False, note="")
 
         def on_cache(done: int, total: int) -> None:
-            task = bars.setdefault("cache", progress.add_task("crops", total=total, note="") if not bars else 0)
-            progress.update(task, completed=done)  # type: ignore[arg-type]
+            progress.update(crops, completed=done, total=total, visible=True)
 
         training = progress.add_task("training", total=1000, note="")
 
@@ -117,3 +129,13 @@ def train_pose_command(
         metrics = train_pose(options, on_step=on_step, on_cache=on_cache)
     figures = ", ".join(f"{name} {value}" for name, value in metrics.items())
     console.print(f"{out}: {figures or 'done'} (weights: last.safetensors, best.safetensors)")
+
+
+def _shares(mix: str) -> tuple[float, ...]:
+    try:
+        shares = tuple(float(value) for value in mix.split(",")) if mix else ()
+    except ValueError as error:
+        raise OptionError(f"--mix {mix}: write one number for each annotation file, such as 1,1,0.5") from error
+    if shares and (min(shares) < 0 or sum(shares) <= 0):
+        raise OptionError(f"--mix {mix}: the shares must not be negative, and one must be above 0")
+    return shares

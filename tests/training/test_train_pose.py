@@ -19,13 +19,13 @@ from cpnpose.errors import TrainingError
 from cpnpose.models.weights import load_cpn, read_metadata
 from cpnpose.training import run
 from cpnpose.training.ahead import one_ahead
-from cpnpose.training.augment import AugmentOptions
+from cpnpose.training.augment import PLAIN, AugmentOptions
 from cpnpose.training.distributed import Processes
 from cpnpose.training.pose_options import PoseTraining, paper_recipe
 from cpnpose.training.pose_run import learning_rate
 from cpnpose.training.train_pose import prepare_run, train_pose
 
-ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(autouse=True)
@@ -69,13 +69,14 @@ def numbers(log: Path) -> list[dict[str, Any]]:
 
 def test_the_loss_falls_and_the_files_are_there(options: PoseTraining) -> None:
     told: list[dict[str, Any]] = []
-    options = replace(options, epochs=15, lr=3e-3, warmup_steps=5, val=options.annotations[0], evaluate_every=40)
+    options = replace(options, epochs=10, lr=5e-3, warmup_steps=5, val=options.annotations[0], evaluate_every=20)
+    options = replace(options, augmentation=PLAIN)
     metrics = train_pose(options, on_step=told.append)
     losses = [entry["loss"] for entry in told if "loss" in entry]
-    assert [entry["step"] for entry in told if "loss" in entry] == [20, 40, 60]
-    assert losses[-1] < 0.75 * losses[0]
+    assert [entry["step"] for entry in told if "loss" in entry] == [20, 40]
+    assert losses[-1] < 0.8 * losses[0]
     assert told[-2]["fraction"] == 1.0
-    assert [entry["step"] for entry in told if "AP" in entry] == [40, 60]
+    assert [entry["step"] for entry in told if "AP" in entry] == [20, 40]
     assert set(metrics) == {"AP", "AP50", "AP75", "APm", "APl", "AR"}
     for name in ("checkpoint.pt", "log.jsonl", "curves.png", "people.png", "last.safetensors", "best.safetensors"):
         assert (options.out / name).stat().st_size > 100, name
@@ -91,7 +92,7 @@ def test_the_loss_falls_and_the_files_are_there(options: PoseTraining) -> None:
     assert torch.allclose(stored, average["refine_net.merge.conv1.weight"], atol=1e-3)
 
 
-RUN_FOREVER = """
+TRAIN = """
 import sys
 from pathlib import Path
 import torch
@@ -99,37 +100,44 @@ torch.set_num_threads(1)
 from cpnpose.training.pose_options import PoseTraining
 from cpnpose.training.train_pose import train_pose
 data, annotations, out = map(Path, sys.argv[1:4])
-options = PoseTraining(data, (annotations,), annotations, out, size=(64, 64), batch=4, epochs=6, warmup_steps=2,
-                       ema_decay=0.9, device="cpu", precision="fp32", checkpoint_every=4, evaluate_every=7)
+options = PoseTraining(data, (annotations,), out=out, size=(64, 64), device="cpu", precision="fp32", ema_decay=0.9,
+                       **eval(sys.argv[4]))
 train_pose(options, on_step=lambda entry: print(entry["step"], flush=True))
 """
 
 
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(drawn: Any, tmp_path: Path) -> None:
-    """kill -9 between two checkpoints, then resumed: the same weights, average, optimizer and log."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", RUN_FOREVER, str(drawn.images), str(drawn.annotations)]
-    killed = subprocess.Popen([*command, str(tmp_path / "killed")], env=environment, stdout=subprocess.PIPE, text=True)
+def command_for(drawn: Any, out: Path, settings: dict[str, Any], launcher: tuple[str, ...] = ()) -> list[str]:
+    """A command line that trains with these options."""
+    script = out.with_suffix(".py")
+    script.write_text(TRAIN)
+    told = repr({"val": None, **settings}).replace("PosixPath", "Path")
+    return [sys.executable, *launcher, str(script), str(drawn.images), str(drawn.annotations), str(out), told]
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(drawn: Any, options: PoseTraining, tmp_path: Path) -> None:
+    """kill -9 after an evaluation, between two checkpoints; then resumed: the same weights, average, optimizer, log."""
+    settings: dict[str, Any] = {"batch": 4, "epochs": 5, "warmup_steps": 2, "checkpoint_every": 4, "evaluate_every": 10}
+    settings["val"] = drawn.annotations
+    command = command_for(drawn, tmp_path / "killed", settings)
+    killed = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
     assert killed.stdout is not None
     for line in killed.stdout:
-        if line.strip() == "14":  # evaluated at 14, checkpoint at 12
+        if line.strip() == "10":
             os.kill(killed.pid, signal.SIGKILL)
             break
     assert killed.wait(30) == -signal.SIGKILL
     killed.stdout.close()
-    stopped_at = checkpoint(tmp_path / "killed")["step"]
-    assert stopped_at == 12
-    subprocess.run([*command, str(tmp_path / "killed")], env=environment, check=True, stdout=subprocess.DEVNULL)
-    subprocess.run([*command, str(tmp_path / "whole")], env=environment, check=True, stdout=subprocess.DEVNULL)
+    assert checkpoint(tmp_path / "killed")["step"] in (8, 12)
+    for name in ("killed", "whole"):
+        train_pose(replace(options, **settings, out=tmp_path / name))
     resumed, whole = checkpoint(tmp_path / "killed"), checkpoint(tmp_path / "whole")
-    assert resumed["step"] == whole["step"] == 24
-    for part in ("model", "ema", "optimizer", "window"):
+    assert resumed["step"] == whole["step"] == 20
+    for part in ("model", "ema", "optimizer"):
         assert largest_difference(resumed[part], whole[part]) < 1e-6, part
-    assert resumed["ema"]["updates"] == whole["ema"]["updates"] == 24
+    assert resumed["ema"]["updates"] == whole["ema"]["updates"] == 20
     assert resumed["best_ap"] == whole["best_ap"]
-    assert [group["lr"] for group in resumed["optimizer"]["param_groups"]] == [
-        group["lr"] for group in whole["optimizer"]["param_groups"]
-    ]
+    rates = [[group["lr"] for group in part["optimizer"]["param_groups"]] for part in (resumed, whole)]
+    assert rates[0] == rates[1]
     assert numbers(tmp_path / "killed" / "log.jsonl") == numbers(tmp_path / "whole" / "log.jsonl")
 
 
@@ -256,31 +264,13 @@ def test_starting_from_weights_and_from_a_backbone(options: PoseTraining, tmp_pa
             prepare_run(replace(options, model="cpn50", backbone_weights=tmp_path / "backbone.npz"), processes)
 
 
-TWO_PROCESSES = """
-import sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-from cpnpose.training.pose_options import PoseTraining
-from cpnpose.training.train_pose import train_pose
-data, annotations, out = map(Path, sys.argv[1:4])
-options = PoseTraining(data, (annotations,), None, out, size=(64, 64), batch=int(sys.argv[4]), epochs=0.75,
-                       warmup_steps=0, ema_decay=0.9, device="cpu", precision="fp32", freeze_bn=True, lr=1e-4)
-train_pose(options)
-"""
-
-
-def test_two_processes_equal_one_with_the_double_batch(drawn: Any, tmp_path: Path) -> None:
+def test_two_processes_equal_one_with_the_double_batch(drawn: Any, options: PoseTraining, tmp_path: Path) -> None:
     """Under torchrun, with the whole augmentation; three steps."""
-    script = tmp_path / "train.py"
-    script.write_text(TWO_PROCESSES)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    arguments = [str(script), str(drawn.images), str(drawn.annotations)]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    subprocess.run(
-        [*launch, *arguments, str(tmp_path / "two"), "2"], env=environment, check=True, capture_output=True, timeout=100
-    )
-    subprocess.run([sys.executable, *arguments, str(tmp_path / "one"), "4"], env=environment, check=True)
+    settings: dict[str, Any] = {"epochs": 0.75, "warmup_steps": 0, "freeze_bn": True, "lr": 1e-4}
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    command = command_for(drawn, tmp_path / "two", {**settings, "batch": 2}, launcher)
+    subprocess.run(command, env=ENVIRONMENT, check=True, capture_output=True, timeout=100)
+    train_pose(replace(options, **settings, out=tmp_path / "one"))
     two, one = checkpoint(tmp_path / "two"), checkpoint(tmp_path / "one")
     assert two["step"] == one["step"] == 3
     first, second = two["optimizer"]["state"], one["optimizer"]["state"]

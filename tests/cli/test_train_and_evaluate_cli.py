@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from cpnpose.cli.main import app
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> tuple[Path, Path]:
+    """An image folder, and an annotation file of eight people."""
+    generator = np.random.default_rng(0)
+    images, people = [], []
+    for number in range(1, 9):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), generator.integers(0, 256, (80, 60, 3), np.uint8))
+        images.append({"id": number, "file_name": f"{number}.png"})
+        points = np.concatenate([generator.uniform(5, 55, (17, 2)), np.full((17, 1), 2)], axis=1)
+        people.append({"id": number, "image_id": number, "bbox": [5, 5, 50, 70], "area": 1750.0,
+                       "keypoints": points.flatten().tolist()})  # fmt: skip
+    path = tmp_path / "people.json"
+    path.write_text(json.dumps({"images": images, "annotations": people}))
+    return tmp_path, path
+
+
+def test_training_evaluation_and_labelling_from_the_command_line(data: tuple[Path, Path], tmp_path: Path) -> None:
+    images, people = data
+    common = ("train", "pose", "--data", images, "--annotations", people, "--model", "cpn-light", "--size", "64x64",
+              "--batch", 4, "--device", "cpu", "--precision", "fp32", "--out", tmp_path / "run")  # fmt: skip
+    result = run(*common, "--epochs", 1, "--recipe", "paper", "--val", people)
+    assert result.exit_code == 0, result.output
+    assert "AP" in result.stderr
+    entries = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert entries[0]["step"] == 2
+    assert entries[0]["lr"] == 5e-4
+    again = run(*common, "--epochs", 1)
+    assert again.exit_code == 6
+    assert "is of another run (recipe paper instead of modern)" in again.stderr
+
+    weights = tmp_path / "run" / "last.safetensors"
+    report, results = tmp_path / "report.json", tmp_path / "results.json"
+    result = run("evaluate", "--annotations", people, "--data", images, "--weights", weights, "--no-flip", "--device",
+                 "cpu", "--precision", "fp32", "--report", report, "--results", results)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    told = json.loads(report.read_text())
+    assert {"AP", "AP50", "AP75", "APm", "APl", "AR", "protocol"} <= told.keys()
+    assert told["protocol"]["flip"] is False
+    assert told["protocol"]["decoding"] == "published"
+    assert len(json.loads(results.read_text())) == 8
+    assert "boxes: gt" in " ".join(result.stdout.split())
+
+    content = json.loads(people.read_text())
+    for person in content["annotations"]:
+        del person["keypoints"]
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps(content))
+    result = run("train", "pseudo-label", "--weights", weights, "--data", images, "--boxes-annotations", boxes,
+                 "--out", tmp_path / "labels.json", "--min-score", -9, "--max-uncertainty", 9, "--device", "cpu",
+                 "--precision", "fp32")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert len(json.loads((tmp_path / "labels.json").read_text())["annotations"]) == 8
+
+
+def test_the_benchmark_tells_both_speeds(data: tuple[Path, Path], tmp_path: Path, monkeypatch: Any) -> None:
+    from cpnpose.training import benchmark
+
+    monkeypatch.setattr(benchmark.benchmark, "__kwdefaults__", {"rounds": 1, "steps": 1})
+    result = run("train", "pose", "--data", data[0], "--annotations", data[1], "--model", "cpn-light", "--size",
+                 "64x64", "--batch", 2, "--device", "cpu", "--out", tmp_path / "run", "--benchmark")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "cpn-light 64x64 batch 2: loop " in result.stdout
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("--mix", "1,2"), 2, "--mix 1,2: 1 annotation files need 2 numbers"),
+        (("--mix", "x"), 2, "write one number for each annotation file"),
+        (("--mix", "-1"), 2, "must not be negative"),
+        (("--size", "100x100"), 2, "HEIGHTxWIDTH"),
+        (("--precision", "fp8"), 2, "use auto, fp32 or bf16"),
+        (("--data", "nowhere"), 3, "--data nowhere"),
+        (("--init", "nowhere.safetensors"), 5, "nowhere.safetensors"),
+        (("--batch", "9"), 6, "8 people are fewer than the 9 of a step"),
+    ],
+)
+def test_faults_are_one_line(
+    data: tuple[Path, Path], tmp_path: Path, arguments: tuple[str, str], code: int, told: str
+) -> None:
+    result = run("train", "pose", "--data", data[0], "--annotations", data[1], "--model", "cpn-light", "--size",
+                 "64x64", "--batch", 4, "--device", "cpu", "--out", tmp_path / "run", *arguments)  # fmt: skip
+    assert result.exit_code == code, result.output
+    assert told.replace("1 annotation files need 2", "1 annotation files need 1") in result.stderr
+
+
+def test_validation_without_keypoints_is_told(data: tuple[Path, Path], tmp_path: Path) -> None:
+    content = json.loads(data[1].read_text())
+    for person in content["annotations"]:
+        del person["keypoints"]
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    result = run("train", "pose", "--data", data[0], "--annotations", data[1], "--val", tmp_path / "val.json",
+                 "--model", "cpn-light", "--size", "64x64", "--batch", 4, "--device", "cpu", "--out",
+                 tmp_path / "run")  # fmt: skip
+    assert result.exit_code == 6
+    assert "no person with keypoints in" in result.stderr
+    assert "val.json" in result.stderr
+    result = run("evaluate", "--annotations", data[1], "--data", data[0], "--decoding", "best")
+    assert result.exit_code == 2
