@@ -57,7 +57,11 @@ Boxes = Annotated[
 Score = Annotated[
     float | None,
     typer.Option(
-        "--score", rich_help_panel=NETWORKS, help="Leave out people below this detection score, 0 to 1.", min=0, max=1
+        "--score",
+        rich_help_panel=NETWORKS,
+        help="Leave out people below this detection score, 0 to 1; somebody tracked may sink to half of it.",
+        min=0,
+        max=1,
     ),
 ]
 Nms = Annotated[
