@@ -58,6 +58,7 @@ def process_images(task: ImageSet, estimator: PoseEstimator, draw: Draw) -> int:
         sinks = stack.enter_context(DataSinks(task.outputs, header, overwrite=task.overwrite))
         progress = stack.enter_context(Progress(task.source, len(task.paths), task.progress, unit="image"))
         tally = progress.tally
+        tally.separate = True
         unreadable: list[str] = []
 
         def frames() -> Iterator[Frame]:

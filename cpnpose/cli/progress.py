@@ -28,6 +28,8 @@ class Tally:
     """Most people in one frame."""
     ids: set[int] = field(default_factory=set)
     tracked: bool = False
+    separate: bool = False
+    """The frames are pictures of their own: everybody in them is somebody else."""
 
     def add(self, poses: Poses) -> None:
         """Count the people of a frame that has been put out."""
@@ -40,7 +42,9 @@ class Tally:
 
     @property
     def people(self) -> int:
-        """Different people where they have identities, else the most in one frame."""
+        """Different people where they have identities, else the most in one frame; all of them in separate pictures."""
+        if self.separate:
+            return self.detections
         return len(self.ids) if self.tracked else self.most
 
 
@@ -177,7 +181,8 @@ class Progress:
         if interrupted:
             line += ", interrupted"
         elif not equal:
-            line += f" -- WARNING: {abs(tally.frames_in - tally.frames_out)} {unit}s are missing from the result"
+            missing = abs(tally.frames_in - tally.frames_out)
+            line += f" -- WARNING: {missing} {unit}{'' if missing == 1 else 's'} missing from the result"
         where = f" -> {', '.join(results)}" if results else ""
         print(f"{self._label}: {line}{where}", file=sys.stderr, flush=True)
 

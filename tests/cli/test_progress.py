@@ -34,6 +34,8 @@ def test_people_are_counted_once_each() -> None:
     for count in (1, 4, 0):
         untracked.add(people(count))
     assert (untracked.people, untracked.detections) == (4, 5)
+    untracked.separate = True
+    assert untracked.people == 5
 
 
 def test_the_last_line_is_loud_where_frames_are_missing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,7 +50,7 @@ def test_the_last_line_is_loud_where_frames_are_missing(capsys: pytest.CaptureFi
         assert line.startswith("in.mp4: ")
         assert line.rstrip().endswith("-> out.mp4")
         assert ("3 frames in = 3 frames out, 1 person" in line) == (missing == 0)
-        assert ("WARNING: 2 frames are missing" in line) == (missing == 2)
+        assert ("WARNING: 2 frames missing" in line) == (missing == 2)
 
 
 def test_machines_get_objects(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
