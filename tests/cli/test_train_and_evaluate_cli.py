@@ -84,7 +84,7 @@ def test_the_benchmark_tells_both_speeds(data: tuple[Path, Path], tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
-        (("--mix", "1,2"), 2, "--mix 1,2: 1 annotation files need 2 numbers"),
+        (("--mix", "1,2"), 2, "--mix 1,2: 1 annotation files need 1 numbers"),
         (("--mix", "x"), 2, "write one number for each annotation file"),
         (("--mix", "-1"), 2, "must not be negative"),
         (("--size", "100x100"), 2, "HEIGHTxWIDTH"),
@@ -100,7 +100,7 @@ def test_faults_are_one_line(
     result = run("train", "pose", "--data", data[0], "--annotations", data[1], "--model", "cpn-light", "--size",
                  "64x64", "--batch", 4, "--device", "cpu", "--out", tmp_path / "run", *arguments)  # fmt: skip
     assert result.exit_code == code, result.output
-    assert told.replace("1 annotation files need 2", "1 annotation files need 1") in result.stderr
+    assert told in result.stderr
 
 
 def test_validation_without_keypoints_is_told(data: tuple[Path, Path], tmp_path: Path) -> None:

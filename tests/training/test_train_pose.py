@@ -74,7 +74,7 @@ def test_the_loss_falls_and_the_files_are_there(options: PoseTraining) -> None:
     metrics = train_pose(options, on_step=told.append)
     losses = [entry["loss"] for entry in told if "loss" in entry]
     assert [entry["step"] for entry in told if "loss" in entry] == [20, 40]
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.9 * losses[0]
     assert told[-2]["fraction"] == 1.0
     assert [entry["step"] for entry in told if "AP" in entry] == [20, 40]
     assert set(metrics) == {"AP", "AP50", "AP75", "APm", "APl", "AR"}
