@@ -32,16 +32,17 @@ T = TypeVar("T")
 _CHUNK_FRAMES = {"cpu": 4, "cuda": 32}
 _CHUNK_BYTES = 512 << 20
 _DRAWN_AHEAD = 4
+STAGES = ("decode", "detect", "crop", "network", "track", "draw", "encode")
 _QUEUE_BEHIND = {"decode": "decode", "network": "estimate", "draw": "draw"}
 """The queue that a stage's results wait in; the other stages hand theirs on directly."""
 
 
 class Stopwatch:
-    """Seconds and items by stage."""
+    """Seconds and items by stage, in the order of the data."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
-        self.items: dict[str, int] = defaultdict(int)
+        self.seconds = dict.fromkeys(STAGES, 0.0)
+        self.items = dict.fromkeys(STAGES, 0)
 
     def time(self, stage: str, items: int, function: Callable[[], T]) -> T:
         """Call the function and book its time."""

@@ -102,8 +102,22 @@ def _show(report: dict[str, Any]) -> None:
     if "peers" in report:
         tables.append(("other networks, frame by frame", report["peers"]))
     for title, rows in tables:
+        for row in rows:
+            if "calls" in row:
+                row["calls"] = f"{row['calls']} of {row['calls'] + row.pop('disturbed_calls')}"
         console.print(f"\n{title}", style="bold", highlight=False)
         console.print(_table(rows))
+
+
+_HEADINGS = {
+    "times_faster_than_plain_float32": "times float32",
+    "times_faster_than_plain_bfloat16": "times bfloat16",
+    "published_times_faster_than_loop": "times loop",
+    "dark_share_of_network": "share",
+    "published_share_of_network": "share",
+    "calls": "undisturbed calls",
+}
+"""Short headings for a narrow terminal; the JSON has the long names."""
 
 
 def _table(rows: list[dict[str, Any]]) -> Any:
@@ -111,7 +125,8 @@ def _table(rows: list[dict[str, Any]]) -> Any:
 
     table = Table()
     for name in rows[0]:
-        table.add_column(name.replace("_", " "), justify="left" if isinstance(rows[0][name], str) else "right")
+        left = isinstance(rows[0][name], str)
+        table.add_column(_HEADINGS.get(name, name.replace("_", " ")), justify="left" if left else "right")
     for row in rows:
         table.add_row(*map(_text, row.values()))
     return table
