@@ -106,6 +106,7 @@ def _tracked(header: Header, frames: Iterable[FrameResult], memory: float, smoot
         StreamOptions(
             track_memory=memory,
             confident_score=header.settings.get("confident_score"),
+            drop_below=header.settings.get("drop_below") or 0.0,
             smooth="one-euro" if smoothed else "off",
         )
     )

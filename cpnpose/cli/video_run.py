@@ -198,6 +198,7 @@ def open_writer(task: VideoTask, reader: VideoReader) -> VideoWriter:
 
 def make_header(task: VideoTask, info: VideoInfo, estimator: PoseEstimator, options: StreamOptions) -> Header:
     """What the records say of this run."""
+    seen = with_weak_people(estimator.detector, options)[1]
     settings = {
         "start": task.start,
         "end": task.end,
@@ -205,7 +206,8 @@ def make_header(task: VideoTask, info: VideoInfo, estimator: PoseEstimator, opti
         "detect_every": options.detect_every,
         "track": options.track,
         "track_memory": options.track_memory,
-        "confident_score": with_weak_people(estimator.detector, options)[1].confident_score,
+        "confident_score": seen.confident_score,
+        "drop_below": seen.drop_below,
         "smooth": options.smoothing,
         "person": task.person,
         "fill_s": task.fill_s,

@@ -130,11 +130,13 @@ def open_writer(task: LiveTask, camera: Camera) -> VideoWriter:
 
 def make_header(task: LiveTask, camera: Camera, estimator: PoseEstimator, options: StreamOptions) -> Header:
     """What the records say of this run."""
+    seen = with_weak_people(estimator.detector, options)[1]
     settings = {
         "detect_every": options.detect_every,
         "track": options.track,
         "track_memory": options.track_memory,
-        "confident_score": with_weak_people(estimator.detector, options)[1].confident_score,
+        "confident_score": seen.confident_score,
+        "drop_below": seen.drop_below,
         "smooth": options.smoothing,
     }
     return Header.for_video(

@@ -27,7 +27,8 @@ class Follower:
 
     def __init__(self, options: StreamOptions) -> None:
         confident = TrackerOptions.confident_score if options.confident_score is None else options.confident_score
-        tracking = TrackerOptions(memory_s=options.track_memory, confident_score=confident)
+        slow = confident if options.drop_below > 0 else min(confident, TrackerOptions.slow_score)
+        tracking = TrackerOptions(memory_s=options.track_memory, confident_score=confident, slow_score=slow)
         self._tracker = PoseTracker(tracking) if options.track else None
         self._drop_below = options.drop_below
         self._filter = OneEuroFilter() if options.smoothing == "one-euro" else None

@@ -28,6 +28,8 @@ RECENT_S = 0.5
 """Somebody missed for at most this long (or in one frame only) counts as seen a moment ago."""
 APART = 0.4
 """Greatest share of a doubtful newcomer's box that may lie in another one's."""
+TRUST_TAU_S = 1.0
+"""A person's box score is averaged over about so many seconds."""
 TENTATIVE_MISSES = 2
 """A person without an id is forgotten after so many frames missed in a row."""
 
@@ -45,7 +47,9 @@ class TrackerOptions:
     weak_score: float = 0.1
     """Box score from which a pose may continue a person."""
     slow_score: float = 0.25
-    """Box score from which a pose that stands apart from all others starts a person too, for ``slow_confirm_s``."""
+    """Box score from which a pose that stands apart from all others starts a person too, for ``slow_confirm_s``. Where
+    it is not below ``confident_score``, weak poses start nobody, and continue only those who were confident for most of
+    the last second: a weak pose that gets no id then leaves no trace in the tracker."""
     slow_confirm_s: float = 1.0
     """Somebody who never reached ``confident_score`` gets an id after being seen for so long."""
     sure_score: float = 0.9
@@ -80,6 +84,7 @@ class PoseTracker:
         self._last_s: Array = np.zeros(0)
         self._misses: IntArray = np.zeros(0, np.int64)
         self._best_score: Array = np.zeros(0)
+        self._trust: Array = np.zeros(0)
         self._keypoints: Array = np.zeros((0, 17, 2))
         self._counted: npt.NDArray[np.bool_] = np.zeros((0, 17), np.bool_)
         self._time_s: float | None = None
@@ -139,11 +144,13 @@ class PoseTracker:
         recent = (self._misses <= 1) | (self._age() <= RECENT_S)
         missing = np.ones(len(self._ids), np.bool_)
         sure = poses.box_scores[None] >= options.sure_score
+        slow = options.slow_score < options.confident_score
+        trusted = slow | (self._trust >= options.confident_score)
         stages = (
             (known & recent, confident, near),
-            (known & recent, weak, touching),
+            (known & recent & trusted, weak, touching),
             (known & ~recent, confident, back & (touching | sure)),
-            (~known, confident | weak, near),
+            (~known, confident | (weak & slow), near),
         )
         for people, candidates, allowed in stages:
             free = (people & missing)[:, None] & (candidates & (owner < 0))[None]
@@ -167,6 +174,8 @@ class PoseTracker:
         rows = owner[columns]
         self._misses += 1
         self._misses[rows] = 0
+        share = 1.0 - np.exp(-self._age()[rows] / TRUST_TAU_S)
+        self._trust[rows] += share * (poses.box_scores[columns] - self._trust[rows])
         self._last_s[rows] = self._time_s
         trust = np.clip(poses.box_scores[columns].astype(np.float64), 0.25, 1.0)
         self._motion.update(rows, poses.boxes_xyxy[columns], trust)
@@ -199,6 +208,7 @@ class PoseTracker:
             ("_last_s", np.full(added, self._time_s)),
             ("_misses", np.zeros(added, np.int64)),
             ("_best_score", scores),
+            ("_trust", scores),
             ("_keypoints", poses.keypoints_xy[candidates].astype(np.float64)),
             ("_counted", counted),
         ):
@@ -234,7 +244,7 @@ class PoseTracker:
         if rows.all():
             return
         self._motion.keep(rows)
-        for name in ("_ids", "_first_s", "_last_s", "_misses", "_best_score", "_keypoints", "_counted"):
+        for name in ("_ids", "_first_s", "_last_s", "_misses", "_best_score", "_trust", "_keypoints", "_counted"):
             setattr(self, name, getattr(self, name)[rows])
 
 

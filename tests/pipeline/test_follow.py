@@ -49,6 +49,50 @@ def test_weak_detections_continue_tracks_but_start_none(tiny_weights: Path, make
     assert [len(result.poses) for result in results] == [1, 1, 1, 0, 0, 0]
 
 
+class Flickering:
+    """Something that is taken for a person once, and then is a weak detection for long."""
+
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def detect(
+        self, images: Sequence[ImageArray], *, score: float, nms: float, max_people: int
+    ) -> list[tuple[FloatArray, FloatArray]]:
+        found = []
+        for _ in images:
+            scores = np.array([0.55 if self.count < 2 else 0.3], np.float32)
+            boxes = np.array([[2, 2, 30, 46]], np.float32)
+            found.append((boxes[scores >= score], scores[scores >= score]))
+            self.count += 1
+        return found
+
+
+def test_weak_detections_do_not_keep_alive_who_was_never_sure(tiny_weights: Path, make_frames: MakeFrames) -> None:
+    network = load_pose_network(tiny_weights, device="cpu", precision="fp32")
+    results = list(run_serial(make_frames(25), PersonDetector(Flickering(), score=0.5), network))
+    assert [len(result.poses) for result in results[:2]] == [1, 1]
+    assert sum(len(result.poses) for result in results) < 10
+
+
+def test_weak_detections_without_an_id_leave_no_trace(make_frames: MakeFrames) -> None:
+    """What a record holds is enough to make the tracker's state again."""
+    random = np.random.default_rng(4)
+    options = StreamOptions(confident_score=0.5, drop_below=0.5)
+    whole, again = Follower(options), Follower(options)
+    for index, frame in enumerate(make_frames(60)):
+        moved = [poses(index * 0.5), poses(60 + 3 * random.standard_normal()), poses(-30 + random.uniform(0, 9))]
+        scores = np.array([0.9 if index % 20 < 12 else 0.3, 0.3, random.uniform(0.25, 0.7)], np.float32)
+        everybody = Poses(
+            *(np.concatenate([getattr(one, name) for one in moved]) for name in list(vars(moved[0]))[:4]), scores
+        )
+        first = whole.update(frame, everybody)
+        second = again.update(frame, as_estimated(first))
+        np.testing.assert_array_equal(second.track_ids, first.track_ids)
+        np.testing.assert_array_equal(second.keypoints_xy, first.keypoints_xy)
+
+
 def test_thresholds_of_both_stages() -> None:
     detector = PersonDetector(OneFading(), score=0.6, max_people=7)
     weak, options = with_weak_people(detector, StreamOptions())
