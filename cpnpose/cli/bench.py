@@ -112,6 +112,7 @@ def _show(report: dict[str, Any]) -> None:
 _HEADINGS = {
     "times_faster_than_plain_float32": "times float32",
     "times_faster_than_plain_bfloat16": "times bfloat16",
+    "dark_times_faster_than_loop": "times loop",
     "published_times_faster_than_loop": "times loop",
     "dark_share_of_network": "share",
     "published_share_of_network": "share",

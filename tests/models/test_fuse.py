@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cpnpose.models.cpn import ARCHITECTURES, CPN, CPNConfig
-from cpnpose.models.fuse import fuse
+from cpnpose.models.fuse import CPU_CHUNK, fuse
 
 
 def random_cpn(architecture: str, size: tuple[int, int] = (64, 96)) -> CPN:
@@ -42,6 +42,32 @@ def test_fused_form_equals_the_training_form(architecture: str) -> None:
     fast = fuse(model, fast=True)(x)
     assert fast.shape == maps.global_maps[3].shape
     assert relative_error(fast, maps.global_maps[3]) < 1e-4
+
+
+@pytest.mark.parametrize("architecture", ["cpn50", "cpn-light"])
+@torch.inference_mode()
+def test_ordinary_operators_give_the_same(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fused = fuse(random_cpn(architecture))
+    expected = fused(crops())
+    monkeypatch.setattr("cpnpose.models.fuse_conv.onednn_works", lambda dtype: False)
+    assert relative_error(fused(crops()), expected) < 1e-5
+
+
+@torch.inference_mode()
+def test_more_crops_than_go_through_at_once() -> None:
+    fused = fuse(random_cpn("cpn-light"))
+    x = crops(2 * CPU_CHUNK + 1)
+    assert relative_error(fused(x), torch.cat([fused(part) for part in x.split(5)])) < 1e-5
+
+
+@torch.inference_mode()
+def test_moving_to_another_type_after_a_call() -> None:
+    fused = fuse(random_cpn("cpn-light"))
+    expected = fused(crops())
+    low = fused.to(torch.bfloat16)(crops().bfloat16())
+    assert low.dtype == torch.bfloat16
+    back = fused.to(torch.float32)(crops())  # the weights have been rounded, the packed ones must be, too
+    assert 0 < relative_error(back, expected) < 0.1
 
 
 @torch.inference_mode()
