@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
-import cv2
-import numpy as np
-import pytest
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests run side by side, one on each core
 
-from cpnpose.pose.types import Frame
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+from cpnpose.pose.types import Frame  # noqa: E402
 
 
 @pytest.fixture(scope="session")
