@@ -9,11 +9,11 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests run side by side, one on each core
 
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
+import cv2
+import numpy as np
+import pytest
 
-from cpnpose.pose.types import Frame  # noqa: E402
+from cpnpose.pose.types import Frame
 
 
 @pytest.fixture(scope="session")
