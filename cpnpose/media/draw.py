@@ -42,7 +42,7 @@ class DrawStyle:
 
     threshold: keypoints with a lower score are not drawn. The score is the published one, the heatmap's value over 255
     plus 0.5: about 0.5 where the network sees nothing, 1.3 to 1.5 where it is sure. The default of 0.6 leaves out what
-    reaches less than a fifth of a full response. draw_boxes: boxes of the people. draw_ids: numbers of their tracks.
+    reaches less than a tenth of a full response. draw_boxes: boxes of the people. draw_ids: numbers of their tracks.
     background: the picture as it is, black, or blurred outside the people. blur_faces: make heads unrecognisable.
     """
 
