@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import typer
 
-from cpnpose.cli import pseudo_label, train_pose
+from cpnpose.cli import pseudo_label, train_detector, train_pose
 
 
 def register(app: typer.Typer) -> None:
@@ -14,6 +12,5 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, help="Train a pose network or a person detector.")
     train_pose.register(group)
     pseudo_label.register(group)
-    if importlib.util.find_spec("cpnpose.cli.train_detector") is not None:
-        importlib.import_module("cpnpose.cli.train_detector").register(group)
+    train_detector.register(group)
     app.add_typer(group, name="train")

@@ -22,7 +22,7 @@ from cpnpose.formats import Header
 from cpnpose.formats.jsonl_record import partial_path
 from cpnpose.media.source import is_live
 from cpnpose.media.video import VideoReader, VideoWriter
-from cpnpose.pipeline.follow import Follower, as_estimated, with_weak_people
+from cpnpose.pipeline.follow import Follower, as_estimated, stream_settings, with_weak_people
 from cpnpose.pipeline.options import StreamOptions
 from cpnpose.pipeline.queues import Background
 from cpnpose.pipeline.segments import SegmentStarts
@@ -198,17 +198,11 @@ def open_writer(task: VideoTask, reader: VideoReader) -> VideoWriter:
 
 def make_header(task: VideoTask, info: VideoInfo, estimator: PoseEstimator, options: StreamOptions) -> Header:
     """What the records say of this run."""
-    seen = with_weak_people(estimator.detector, options)[1]
     settings = {
         "start": task.start,
         "end": task.end,
         "every": task.every,
-        "detect_every": options.detect_every,
-        "track": options.track,
-        "track_memory": options.track_memory,
-        "confident_score": seen.confident_score,
-        "drop_below": seen.drop_below,
-        "smooth": options.smoothing,
+        **stream_settings(estimator.detector, options),
         "person": task.person,
         "fill_s": task.fill_s,
         "repair_swaps": task.repair_swaps,

@@ -21,7 +21,7 @@ from cpnpose.formats import Header
 from cpnpose.media.camera import TIME_BASE, Camera
 from cpnpose.media.preview import open_preview, why_no_preview
 from cpnpose.media.video import VideoWriter
-from cpnpose.pipeline.follow import with_weak_people
+from cpnpose.pipeline.follow import stream_settings
 from cpnpose.pipeline.options import StreamOptions
 from cpnpose.pipeline.queues import Background
 from cpnpose.pipeline.stream import thread_shares
@@ -130,15 +130,7 @@ def open_writer(task: LiveTask, camera: Camera) -> VideoWriter:
 
 def make_header(task: LiveTask, camera: Camera, estimator: PoseEstimator, options: StreamOptions) -> Header:
     """What the records say of this run."""
-    seen = with_weak_people(estimator.detector, options)[1]
-    settings = {
-        "detect_every": options.detect_every,
-        "track": options.track,
-        "track_memory": options.track_memory,
-        "confident_score": seen.confident_score,
-        "drop_below": seen.drop_below,
-        "smooth": options.smoothing,
-    }
+    settings = stream_settings(estimator.detector, options)
     return Header.for_video(
         camera.info, model=estimator.describe(), settings=settings, extras=task.extras, kind="camera"
     )

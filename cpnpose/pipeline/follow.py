@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -60,6 +61,19 @@ def with_weak_people(detector: Detector, options: StreamOptions) -> tuple[Detect
     confident = detector.score if options.confident_score is None else options.confident_score
     weak = detector.with_score(min(detector.score, _WEAK_SHARE * confident))
     return weak, replace(options, confident_score=confident, drop_below=confident)
+
+
+def stream_settings(detector: Detector, options: StreamOptions) -> dict[str, Any]:
+    """What a record says of ``options``: plain JSON values, with the thresholds that :func:`with_weak_people` sets."""
+    seen = with_weak_people(detector, options)[1]
+    return {
+        "detect_every": options.detect_every,
+        "track": options.track,
+        "track_memory": options.track_memory,
+        "confident_score": seen.confident_score,
+        "drop_below": seen.drop_below,
+        "smooth": options.smoothing,
+    }
 
 
 def as_estimated(poses: Poses) -> Poses:
