@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -52,6 +53,12 @@ def train_pose_command(
     epochs: Annotated[float, typer.Option(min=0.0, help="Length of the schedule.")] = 60.0,
     minutes: Annotated[float | None, typer.Option(help="End the schedule after this time, if that is sooner.")] = None,
     lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 1e-3,
+    location_weight: Annotated[
+        float | None, typer.Option(min=0.0, help="Share of the location loss beside the squared error.")
+    ] = None,
+    augment_strength: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of the augmentation; less for short trainings.")
+    ] = 1.0,
     init: Annotated[str | None, typer.Option(help="Weights to start from: a file or a name.")] = None,
     backbone_weights: Annotated[
         Path | None, typer.Option(help=".npz of an ImageNet MobileNetV2 for cpn-light.")
@@ -93,8 +100,10 @@ def train_pose_command(
         recipe=recipe.value, batch=batch, epochs=epochs, stop_after=minutes, lr=lr, init=init,
         backbone_weights=backbone_weights, freeze_bn=freeze_bn, evaluate_every=evaluate_every,
         checkpoint_every=checkpoint_every, seed=seed, device=device, precision=precision,  # type: ignore[arg-type]
-        compile=compile_, cache=cache,
+        compile=compile_, cache=cache, augment_strength=augment_strength,
     )  # fmt: skip
+    if location_weight is not None:
+        options = replace(options, location_weight=location_weight)
     if recipe is RecipeName.PAPER:
         options = paper_recipe(options)
     console = Console(stderr=True)

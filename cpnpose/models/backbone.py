@@ -46,7 +46,8 @@ class SamePadConv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         if self.training and self.groups > 1:
             # The same numbers by a stride of 1 and every second pixel: its backward pass is several times faster.
-            return F.conv2d(input, self.weight, self.bias, 1, 1, 1, self.groups)[:, :, 1::2, 1::2]
+            every = F.conv2d(input, self.weight, self.bias, 1, 1, 1, self.groups)[:, :, 1::2, 1::2]
+            return every.contiguous(memory_format=torch.channels_last)  # batch normalisation is slow on strided maps
         return F.conv2d(F.pad(input, (0, 1, 0, 1)), self.weight, self.bias, 2, 0, 1, self.groups)
 
 

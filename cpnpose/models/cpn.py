@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cpnpose.models.backbone import MobileNetV2Features, ResNetFeatures
+from cpnpose.models.upsample import upsample
 from cpnpose.pose.keypoints import NUM_KEYPOINTS
 
 Architecture = Literal["cpn50", "cpn101", "cpn-light"]
@@ -50,11 +51,6 @@ class CPNConfig:
     def width(self) -> int:
         """Channels of GlobalNet and RefineNet."""
         return 128 if self.architecture == "cpn-light" else 256
-
-
-def upsample(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear resizing with aligned corners, as the published network does everywhere."""
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
 
 def conv_bn(inputs: int, outputs: int, kernel: int = 1) -> list[nn.Module]:

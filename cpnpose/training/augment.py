@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -41,6 +42,14 @@ class AugmentOptions:
     """The crop shows only the upper or the lower body of a person with enough labelled joints."""
     occlusion_probability: float = 0.4
     """A rectangle is covered by the same piece of the neighbour's crop, or by one colour."""
+
+    def scaled(self, strength: float) -> AugmentOptions:
+        """Everything but the flip this many times as strong (0 to 1): short trainings of small networks want less."""
+        others = ("rotation_deg", "rotation_probability", "shift", "gain", "contrast", "gray_probability",
+                  "half_body_probability", "occlusion_probability")  # fmt: skip
+        low, high = self.scale
+        changed: dict[str, Any] = {name: getattr(self, name) * strength for name in others}
+        return replace(self, scale=(1 - (1 - low) * strength, 1 + (high - 1) * strength), **changed)
 
 
 PAPER = AugmentOptions(

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from cpnpose.models.cpn import CPNMaps
-from cpnpose.pose.heatmaps import gaussian_targets, target_sigmas
+from cpnpose.pose.heatmaps import PEAK, gaussian_targets, target_sigmas
 
 HARD_KEYPOINTS = 8
+_LOCATION_SCALE = 10 / PEAK
+"""Map values to logits: a perfect map's softmax then lies within a pixel of the keypoint."""
 
 
 class CPNLoss(NamedTuple):
@@ -32,6 +34,7 @@ def cpn_loss(
     *,
     quantised: bool = False,
     hard_keypoints: int = HARD_KEYPOINTS,
+    location_weight: float = 0.0,
 ) -> CPNLoss:
     """L2 on GlobalNet's four maps and L2 with OHKM on RefineNet's.
 
@@ -45,6 +48,8 @@ def cpn_loss(
         visibility: (B, 17) 0, 1 or 2.
         input_size: (H, W) of the crops.
         quantised: peaks on whole heatmap pixels, as published.
+        location_weight: above 0, this many times :func:`location_loss` of every map joins its loss. The squared error
+            alone learns slowly where joints are: most of it is the empty background.
     """
     size = (maps.refined.shape[-2], maps.refined.shape[-1])
     labelled, visible = visibility > 0, visibility > 1
@@ -55,11 +60,37 @@ def cpn_loss(
         target = gaussian_targets(keypoints_xy, visible, sigma, size, quantised=quantised)
         error = _mean_square(level, target)
         global_loss = global_loss + (error * weight).sum(1).mean() / weight.shape[1]
+        if location_weight > 0:
+            global_loss = global_loss + location_weight * location_loss(level, keypoints_xy, visible, sigma)
     target = gaussian_targets(keypoints_xy, labelled, sigmas[-1], size, quantised=quantised)
     error = _mean_square(maps.refined, target) * weight  # (B, 17)
     hardest = error.topk(hard_keypoints, dim=1).values
     refine_loss = hardest.sum(1).mean() / hard_keypoints
+    if location_weight > 0:
+        refine_loss = refine_loss + location_weight * location_loss(maps.refined, keypoints_xy, labelled, sigmas[-1])
     return CPNLoss(global_loss + refine_loss, global_loss, refine_loss)
+
+
+def location_loss(maps: Tensor, keypoints_xy: Tensor, labelled: Tensor, sigma: float) -> Tensor:
+    """Cross-entropy of each map, read as a distribution over its pixels, against a narrow Gaussian at its keypoint.
+
+    The map's values times a fixed scale are the logits, chosen so that a map without squared error has nearly none of
+    this loss either: the two agree on their optimum, and this one pulls hardest where a peak is in the wrong place.
+
+    Args:
+        maps: (B, K, h, w).
+        keypoints_xy: (B, K, 2) crop pixels.
+        labelled: (B, K) bool; the others count as 0.
+        sigma: of the squared error's target, in heatmap pixels.
+
+    Returns:
+        A scalar: the sum over the keypoints of each person, divided by K, averaged over people.
+    """
+    size = (maps.shape[-2], maps.shape[-1])
+    target = gaussian_targets(keypoints_xy, labelled, sigma * 0.1**0.5, size).flatten(2)
+    target = target / target.sum(-1, keepdim=True).clamp_min(1e-6)
+    logs = torch.log_softmax(maps.float().flatten(2) * _LOCATION_SCALE, dim=-1)
+    return -(target * logs).sum((1, 2)).mean() / maps.shape[1]
 
 
 class _MeanSquare(torch.autograd.Function):

@@ -32,6 +32,8 @@ class PoseTraining:
     epochs: float = 60.0
     lr: float = 1e-3
     weight_decay: float = 0.05
+    location_weight: float = 10.0
+    """Share of the location loss beside the squared error, see :func:`~cpnpose.training.loss.cpn_loss`."""
     warmup_steps: int = 200
     ema_decay: float = 0.999
     init: str | None = None
@@ -51,6 +53,8 @@ class PoseTraining:
     compile: bool = False
     cache: Path | None = None
     augmentation: AugmentOptions = field(default_factory=AugmentOptions)
+    augment_strength: float = 1.0
+    """Share of the augmentation that is applied, see :meth:`AugmentOptions.scaled`."""
 
     @property
     def source_weights(self) -> tuple[float, ...]:
@@ -63,6 +67,8 @@ class PoseTraining:
             raise TrainingError("no annotation file; give one by --annotations")
         if len(self.source_weights) != len(self.annotations) or min(self.source_weights) < 0:
             raise TrainingError(f"--mix {self.weights}: give one share, not below 0, for each annotation file")
+        if not 0 <= self.augment_strength <= 1:
+            raise TrainingError(f"--augment-strength {self.augment_strength}: give a number from 0 to 1")
         if min(self.batch, self.evaluate_every, self.checkpoint_every) < 1:
             raise TrainingError("--batch, --evaluate-every and --checkpoint-every must be at least 1")
 
@@ -79,7 +85,14 @@ class PoseTraining:
 def paper_recipe(options: PoseTraining) -> PoseTraining:
     """The published recipe: Adam 5e-4 halved every 6 epochs, its augmentation, peaks on whole pixels, no average."""
     return replace(
-        options, recipe="paper", lr=5e-4, weight_decay=1e-5, warmup_steps=0, ema_decay=0.0, augmentation=PAPER
+        options,
+        recipe="paper",
+        lr=5e-4,
+        weight_decay=1e-5,
+        location_weight=0.0,
+        warmup_steps=0,
+        ema_decay=0.0,
+        augmentation=PAPER,
     )
 
 

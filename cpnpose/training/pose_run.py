@@ -178,7 +178,18 @@ def resume(state: PoseRun, log: run.RunLog) -> None:
 def save_run_weights(state: PoseRun, name: str, metrics: dict[str, float]) -> None:
     """Write the averaged weights with what is known of the run."""
     options = state.options
-    chosen = ("recipe", "batch", "epochs", "lr", "weight_decay", "ema_decay", "seed", "weights")
+    chosen = (
+        "recipe",
+        "batch",
+        "epochs",
+        "lr",
+        "weight_decay",
+        "location_weight",
+        "augment_strength",
+        "ema_decay",
+        "seed",
+        "weights",
+    )
     metadata = WeightsMetadata(
         architecture=options.model,
         input_size=options.size,

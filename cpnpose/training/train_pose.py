@@ -168,13 +168,14 @@ def views(state: PoseRun) -> Generator[tuple[Rows, Augmented], None, None]:
 def _make_views(state: PoseRun) -> Generator[tuple[Rows, Augmented], None, None]:
     options, device = state.options, state.processes.device
     part = (state.processes.rank, state.processes.world)
+    strengths = options.augmentation.scaled(options.augment_strength)
     for step, rows in enumerate(_rows(state), start=state.step):
         generator = torch.Generator(device)
         generator.manual_seed((options.seed << 40) + step)
         batch = batch_of(state.cache, rows, device)
         yield (
             rows,
-            augment(batch, options.size, options.augmentation, preprocessing_of(options.model), generator, part=part),
+            augment(batch, options.size, strengths, preprocessing_of(options.model), generator, part=part),
         )
 
 
@@ -203,7 +204,10 @@ def train_step(
         freeze_batch_norm(state.model)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=use_bf16(options.precision, device)):
         maps = forward(view.crops.contiguous(memory_format=torch.channels_last))
-    loss = cpn_loss(maps, view.keypoints_xy, view.visibility, options.size, quantised=options.recipe == "paper")
+    loss = cpn_loss(
+        maps, view.keypoints_xy, view.visibility, options.size,
+        quantised=options.recipe == "paper", location_weight=options.location_weight,
+    )  # fmt: skip
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(state, fraction)
     state.optimizer.zero_grad(set_to_none=True)

@@ -227,3 +227,16 @@ def test_crops_are_ready_for_the_network() -> None:
     assert view.crops.shape == (3, 3, *SIZE)
     assert view.crops.dtype == torch.float32
     assert view.crops.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_strength_scales_everything_but_the_flip() -> None:
+    full = AugmentOptions()
+    assert full.scaled(1.0) == full
+    half = full.scaled(0.5)
+    assert half.scale == pytest.approx((0.825, 1.175))
+    assert half.rotation_deg == full.rotation_deg / 2
+    assert half.occlusion_probability == full.occlusion_probability / 2
+    assert half.flip_probability == full.flip_probability
+    none = full.scaled(0.0)
+    assert none.scale == (1.0, 1.0)
+    assert replace(none, flip_probability=0.0) == PLAIN

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from cpnpose.models.cpn import CPNMaps
-from cpnpose.pose.heatmaps import target_sigmas
-from cpnpose.training.loss import cpn_loss
+from cpnpose.pose.heatmaps import gaussian_targets, target_sigmas
+from cpnpose.training.loss import cpn_loss, location_loss
 
 SIZE = (64, 48)
 H, W = 16, 12
@@ -126,3 +126,45 @@ def test_the_maps_are_left_alone() -> None:
     before = [level.clone() for level in (*maps.global_maps, maps.refined)]
     cpn_loss(maps, xy, visibility, SIZE)
     assert all(torch.equal(a, b) for a, b in zip(before, (*maps.global_maps, maps.refined), strict=True))
+
+
+def slow_location_loss(maps: torch.Tensor, xy: torch.Tensor, labelled: torch.Tensor, sigma: float) -> float:
+    total, narrow = 0.0, sigma * math.sqrt(0.1)
+    for n in range(len(xy)):
+        for k in range(17):
+            if not labelled[n, k]:
+                continue
+            x, y = (xy[n, k] / 4 - 0.5).tolist()
+            wanted = [math.exp(-((j - x) ** 2 + (i - y) ** 2) / (2 * narrow**2)) for i in range(H) for j in range(W)]
+            logits = [value * 10 / 255 for value in maps[n, k].flatten().tolist()]
+            norm = math.log(sum(math.exp(value) for value in logits))
+            total -= sum(w / sum(wanted) * (logit - norm) for w, logit in zip(wanted, logits, strict=True))
+    return total / 17 / len(xy)
+
+
+def test_the_location_loss_is_a_cross_entropy_over_the_pixels() -> None:
+    maps, xy, visibility = example()
+    labelled = visibility > 0
+    found = location_loss(maps.refined, xy, labelled, 1.4)
+    assert float(found) == pytest.approx(slow_location_loss(maps.refined, xy, labelled, 1.4), rel=1e-4)
+
+
+def test_perfect_maps_have_little_location_loss_and_moved_peaks_much() -> None:
+    _, xy, visibility = example()
+    xy = xy.clamp(8, 40)
+    labelled = torch.ones_like(visibility) > 0
+    perfect = gaussian_targets(xy, labelled, 1.4, (H, W))
+    moved = gaussian_targets(xy + 12, labelled, 1.4, (H, W))
+    uniform = math.log(H * W)
+    assert float(location_loss(perfect, xy, labelled, 1.4)) < 0.35 * uniform
+    assert float(location_loss(moved, xy, labelled, 1.4)) > uniform
+
+
+def test_location_loss_joins_both_losses_by_its_weight() -> None:
+    maps, xy, visibility = example()
+    plain, both = (cpn_loss(maps, xy, visibility, SIZE, location_weight=weight) for weight in (0.0, 3.0))
+    sigmas = target_sigmas(SIZE)
+    levels = sum(float(location_loss(m, xy, visibility > 1, s)) for m, s in zip(maps.global_maps, sigmas, strict=True))
+    assert float(both.global_loss - plain.global_loss) == pytest.approx(3 * levels, rel=1e-3)
+    refined = float(location_loss(maps.refined, xy, visibility > 0, sigmas[3]))
+    assert float(both.refine_loss - plain.refine_loss) == pytest.approx(3 * refined, rel=1e-3)
