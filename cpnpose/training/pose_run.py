@@ -19,6 +19,7 @@ from cpnpose.pose.keypoints import NUM_KEYPOINTS
 from cpnpose.training import run
 from cpnpose.training.augment import centre_crops
 from cpnpose.training.dataset import CropCache, batch_of, epoch_order
+from cpnpose.training.device_set import DeviceSet
 from cpnpose.training.distributed import Processes
 from cpnpose.training.pose_options import PoseTraining, preprocessing_of
 
@@ -52,6 +53,8 @@ class PoseRun:
     optimizer: torch.optim.Optimizer
     cache: CropCache
     processes: Processes
+    on_device: DeviceSet | None = None
+    """The cache in the device's memory, where it fits."""
     step: int = 0
     minutes: float = 0.0
     best_ap: float = -1.0

@@ -20,6 +20,7 @@ from cpnpose.training import run
 from cpnpose.training.ahead import one_ahead
 from cpnpose.training.augment import Augmented, augment
 from cpnpose.training.dataset import batch_of, build_cache, epoch_order, read_people, steps
+from cpnpose.training.device_set import fits, load_on_device
 from cpnpose.training.distributed import Processes, average_gradients
 from cpnpose.training.loss import cpn_loss
 from cpnpose.training.pose_options import PoseTraining, Recipe, paper_recipe, preprocessing_of
@@ -110,7 +111,8 @@ def prepare_run(
     load_initial(model, options, cache)
     model = processes.prepare(model.to(device=processes.device, memory_format=torch.channels_last))  # type: ignore[call-overload]
     optimizer = make_optimizer(model, options)
-    return PoseRun(options, model, run.Ema(model, options.ema_decay), optimizer, cache, processes)
+    on_device = load_on_device(cache, processes.device) if fits(cache, processes.device) else None
+    return PoseRun(options, model, run.Ema(model, options.ema_decay), optimizer, cache, processes, on_device)
 
 
 def _train(
@@ -158,11 +160,12 @@ def _train(
 def views(state: PoseRun) -> Generator[tuple[Rows, Augmented], None, None]:
     """The augmented batches of the next steps of this process, from where the run stands, without end.
 
-    On a graphics card the next batch is gathered and drawn by a thread while the network works on the last one; on a
-    CPU that thread would only take the network's cores. A batch depends on the seed and the step's number alone.
+    On a graphics card whose memory does not hold the whole set, the next batch is gathered and drawn by a thread while
+    the network works on the last one; on a CPU that thread would only take the network's cores. A batch depends on
+    the seed and the step's number alone.
     """
     made = _make_views(state)
-    return one_ahead(made) if state.processes.device.type == "cuda" else made
+    return one_ahead(made) if state.processes.device.type == "cuda" and state.on_device is None else made
 
 
 def _make_views(state: PoseRun) -> Generator[tuple[Rows, Augmented], None, None]:
@@ -172,7 +175,7 @@ def _make_views(state: PoseRun) -> Generator[tuple[Rows, Augmented], None, None]
     for step, rows in enumerate(_rows(state), start=state.step):
         generator = torch.Generator(device)
         generator.manual_seed((options.seed << 40) + step)
-        batch = batch_of(state.cache, rows, device)
+        batch = batch_of(state.cache, rows, device) if state.on_device is None else state.on_device.batch_of(rows)
         yield (
             rows,
             augment(batch, options.size, strengths, preprocessing_of(options.model), generator, part=part),

@@ -20,10 +20,11 @@ from cpnpose.models.weights import load_cpn, read_metadata
 from cpnpose.training import run
 from cpnpose.training.ahead import one_ahead
 from cpnpose.training.augment import PLAIN, AugmentOptions
+from cpnpose.training.device_set import load_on_device
 from cpnpose.training.distributed import Processes
 from cpnpose.training.pose_options import PoseTraining, paper_recipe
 from cpnpose.training.pose_run import learning_rate
-from cpnpose.training.train_pose import prepare_run, train_pose
+from cpnpose.training.train_pose import prepare_run, train_pose, views
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "OMP_NUM_THREADS": "1"}
 
@@ -353,3 +354,15 @@ def test_items_made_ahead_are_the_same_and_errors_arrive() -> None:
 def test_augmentation_is_part_of_the_options(options: PoseTraining) -> None:
     assert paper_recipe(options).augmentation.rotation_deg == 45.0
     assert options.augmentation == AugmentOptions()
+
+
+def test_views_of_a_set_on_the_device_are_those_of_the_cache(options: PoseTraining) -> None:
+    with Processes("cpu") as processes:
+        state = prepare_run(options, processes)
+        assert state.on_device is None  # a CPU reads from the memory map
+        rows, expected = next(views(state))
+        state.on_device = load_on_device(state.cache, processes.device)
+        again, view = next(views(state))
+    assert again.tolist() == rows.tolist()
+    assert torch.equal(view.crops, expected.crops)
+    assert torch.equal(view.keypoints_xy, expected.keypoints_xy)
