@@ -29,6 +29,10 @@ class ResNetFeatures(nn.Module):
         self.conv1, self.bn1, self.relu, self.maxpool = net.conv1, net.bn1, net.relu, net.maxpool
         self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
 
+    def blocks(self) -> list[nn.Module]:
+        """The parts in the order of the computation: the stem's two layers and the four stages."""
+        return [self.conv1, self.bn1, self.layer1, self.layer2, self.layer3, self.layer4]
+
     def forward(self, x: Tensor) -> list[Tensor]:
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))  # (N, 64, H/4, W/4)
         c2 = self.layer1(x)
@@ -78,6 +82,10 @@ class MobileNetV2Features(nn.Module):
         super().__init__()
         self.features = torchvision.models.mobilenet_v2(weights=None).features
         use_same_padding(self.features)
+
+    def blocks(self) -> list[nn.Module]:
+        """The parts in the order of the computation: a convolution, 17 residual blocks, a convolution."""
+        return list(self.features)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         maps: list[Tensor] = []

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cpnpose.models.cpn import CPN, CPNConfig
 from cpnpose.training import run
@@ -22,6 +22,7 @@ from cpnpose.training.augment import Augmented, augment
 from cpnpose.training.dataset import batch_of, build_cache, epoch_order, read_people, steps
 from cpnpose.training.device_set import fits, load_on_device
 from cpnpose.training.distributed import Processes, average_gradients
+from cpnpose.training.freeze import freeze_batch_norm, frozen_blocks
 from cpnpose.training.loss import cpn_loss
 from cpnpose.training.pose_options import PoseTraining, Recipe, paper_recipe, preprocessing_of
 from cpnpose.training.pose_run import (
@@ -109,6 +110,8 @@ def prepare_run(
         )
     model = CPN(CPNConfig(options.model, options.size))
     load_initial(model, options, cache)
+    for block in frozen_blocks(model, options):
+        block.requires_grad_(False)
     model = processes.prepare(model.to(device=processes.device, memory_format=torch.channels_last))  # type: ignore[call-overload]
     optimizer = make_optimizer(model, options)
     on_device = load_on_device(cache, processes.device) if fits(cache, processes.device) else None
@@ -205,6 +208,8 @@ def train_step(
     state.model.train()
     if options.freeze_bn:
         freeze_batch_norm(state.model)
+    for block in frozen_blocks(state.model, options):
+        freeze_batch_norm(block)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=use_bf16(options.precision, device)):
         maps = forward(view.crops.contiguous(memory_format=torch.channels_last))
     loss = cpn_loss(
@@ -222,13 +227,6 @@ def train_step(
     state.optimizer.step()
     state.ema.update(state.model)
     return values
-
-
-def freeze_batch_norm(model: nn.Module) -> None:
-    """Put every batch normalisation layer into eval mode: it uses its running statistics and leaves them alone."""
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()
 
 
 def _tell(state: PoseRun, log: run.RunLog, on_step: OnStep | None, entry: dict[str, Any]) -> None:

@@ -366,3 +366,18 @@ def test_views_of_a_set_on_the_device_are_those_of_the_cache(options: PoseTraini
     assert again.tolist() == rows.tolist()
     assert torch.equal(view.crops, expected.crops)
     assert torch.equal(view.keypoints_xy, expected.keypoints_xy)
+
+
+def test_frozen_blocks_stay_and_the_others_move(options: PoseTraining) -> None:
+    options = replace(options, freeze_blocks=3, epochs=0.5)
+    with Processes("cpu") as processes:
+        before = {name: value.clone() for name, value in prepare_run(options, processes).model.state_dict().items()}
+    train_pose(options)
+    after = checkpoint(options.out)["model"]
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    frozen = {name for name in after if name.startswith(("backbone.features.0.", "backbone.features.1.",
+                                                         "backbone.features.2."))}  # fmt: skip
+    assert not changed & frozen
+    moving = {name for name in set(after) - frozen if name.endswith((".weight", "running_mean"))}
+    assert moving
+    assert moving <= changed
