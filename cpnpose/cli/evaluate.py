@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from cpnpose.errors import OptionError, OutputError
 
@@ -35,7 +36,6 @@ def evaluate_command(
 ) -> None:
     """Measure a pose network on annotated images by COCO's rules."""
     from rich.console import Console
-    from rich.table import Table
 
     from cpnpose.evaluate import EvaluationOptions, evaluate_pose, write_json
 
@@ -54,11 +54,7 @@ def evaluate_command(
         table.add_column(name, justify="right")
     table.add_row(*(f"{value:.1f}" for value in measured.metrics.values()))
     console.print(table)
-    pck = Table(title=f"PCK within {protocol['pck_alpha']} of the box's longer side, percent")
-    for name in measured.report["pck"]:
-        pck.add_column(name.replace("_", "\n"), justify="right")
-    pck.add_row(*(str(value) for value in measured.report["pck"].values()))
-    console.print(pck)
+    console.print(_pck_table(measured.report["pck"], protocol["pck_alpha"]))
     console.print(f"mean 1 - OKS: {measured.report['mean_oks_error']} over {measured.report['people']} people")
     for path, content in ((report, measured.report), (results, measured.results)):
         if path is not None:
@@ -66,3 +62,15 @@ def evaluate_command(
                 write_json(path, content)
             except OSError as error:
                 raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+
+
+def _pck_table(pck: dict[str, float], alpha: float) -> Table:
+    """A row for each joint, left and right beside each other: it fits every terminal."""
+    table = Table(title=f"PCK within {alpha} of the box's longer side, percent")
+    for name in ("joint", "left", "right", "middle"):
+        table.add_column(name, justify="left" if name == "joint" else "right")
+    joints = dict.fromkeys(name.removeprefix("left_").removeprefix("right_") for name in pck)
+    for joint in joints:
+        sides = (pck.get(name) for name in (f"left_{joint}", f"right_{joint}", joint))
+        table.add_row(joint, *("" if value is None else str(value) for value in sides))
+    return table

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from cpnpose.cli.evaluate import _pck_table
 from cpnpose.cli.main import app
+from cpnpose.pose.keypoints import KEYPOINT_NAMES
 
 
 def run(*arguments: object) -> Result:
@@ -116,3 +120,13 @@ def test_validation_without_keypoints_is_told(data: tuple[Path, Path], tmp_path:
     assert "val.json" in result.stderr
     result = run("evaluate", "--annotations", data[1], "--data", data[0], "--decoding", "best")
     assert result.exit_code == 2
+
+
+def test_the_table_of_joints_is_whole_in_a_narrow_terminal() -> None:
+    pck = {name: float(number) for number, name in enumerate(KEYPOINT_NAMES, start=10)} | {"mean": 99.5}
+    console = Console(width=60, record=True, file=io.StringIO())
+    console.print(_pck_table(pck, 0.1))
+    rows = [line.replace("│", " ").split() for line in console.export_text().splitlines()]
+    assert ["wrist", str(pck["left_wrist"]), str(pck["right_wrist"])] in rows
+    assert ["nose", str(pck["nose"])] in rows
+    assert ["mean", "99.5"] in rows
