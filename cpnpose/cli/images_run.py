@@ -55,6 +55,7 @@ def process_images(task: ImageSet, estimator: PoseEstimator, draw: Draw) -> int:
         source=source_name(task.source), kind="images", model=estimator.describe(), settings={}, extras=task.extras
     )
     with ExitStack() as stack:
+        interrupt = stack.enter_context(InterruptAtRest())  # is left last, when all files are closed
         sinks = stack.enter_context(DataSinks(task.outputs, header, overwrite=task.overwrite))
         progress = stack.enter_context(Progress(task.source, len(task.paths), task.progress, unit="image"))
         tally = progress.tally
@@ -74,7 +75,6 @@ def process_images(task: ImageSet, estimator: PoseEstimator, draw: Draw) -> int:
 
         results = estimator.frames(frames(), _NO_TIME)
         waiting = stack.enter_context(Background(results, ahead=_DRAWN_AHEAD, name="results"))
-        interrupt = stack.enter_context(InterruptAtRest())
         names = [str(path) for path in task.outputs.paths]
         try:
             while True:

@@ -12,7 +12,8 @@ from typing import Any
 
 class InterruptAtRest:
     """Within this context, Ctrl-C (and SIGTERM) raise KeyboardInterrupt only while the program waits, not while it
-    writes: a frame is in all outputs or in none. A third Ctrl-C interrupts at once.
+    writes or closes its files: a frame is in all outputs or in none, and a file is whole. A third Ctrl-C interrupts at
+    once. Enter it before whatever opens files, and call :meth:`check` when they are closed.
 
     In another thread than the main one it does nothing.
     """
@@ -39,11 +40,15 @@ class InterruptAtRest:
         """The part in which Ctrl-C may interrupt; raises at once if it was pressed before."""
         self._waiting = True
         try:
-            if self._asked:
-                raise KeyboardInterrupt
+            self.check()
             yield
         finally:
             self._waiting = False
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if Ctrl-C was pressed and has not interrupted anything yet."""
+        if self._asked:
+            raise KeyboardInterrupt
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self._asked += 1

@@ -20,7 +20,6 @@ from cpnpose.cli.whole_clip import improved, measure, with_pictures
 from cpnpose.errors import InputError, OptionError
 from cpnpose.formats import Header
 from cpnpose.formats.jsonl_record import partial_path
-from cpnpose.media.source import is_live
 from cpnpose.media.video import VideoReader, VideoWriter
 from cpnpose.pipeline.follow import Follower, as_estimated, stream_settings, with_weak_people
 from cpnpose.pipeline.options import StreamOptions
@@ -68,23 +67,20 @@ def process_video(task: VideoTask, estimator: PoseEstimator, options: StreamOpti
         KeyboardInterrupt: the user stopped the run; the files are whole up to there.
     """
     with ExitStack() as stack:
-        reader = stack.enter_context(open_reader(task))
-        header = make_header(task, reader.info, estimator, options)
-        writer = stack.enter_context(open_writer(task, reader)) if task.outputs.picture is not None else None
-        sinks = stack.enter_context(DataSinks(task.outputs, header, overwrite=task.overwrite, resume=task.resume))
-        total = expected_frames(task, reader.info)
-        progress = Progress(task.source, total, task.progress)  # its clock starts here
-        if task.whole_clip:
-            record = measured_record(task, stack, estimator, options, total)
+        interrupt = stack.enter_context(InterruptAtRest())  # is left last, when all files are closed
+        with interrupt.waiting():
+            reader = stack.enter_context(open_reader(task))
+            header = make_header(task, reader.info, estimator, options)
+            writer = stack.enter_context(open_writer(task, reader)) if task.outputs.picture is not None else None
+            sinks = stack.enter_context(DataSinks(task.outputs, header, overwrite=task.overwrite, resume=task.resume))
+            progress = Progress(task.source, expected_frames(task, reader.info), task.progress)  # its clock starts here
+            frames = counted(reader, progress.tally)
+            if task.whole_clip:
+                better = seen_whole(task, reader.info, stack, estimator, options)
+                results = (Item(result, False) for result in with_pictures(frames, better))
+            else:
+                results = results_of(frames, sinks, estimator, options)
         stack.enter_context(progress)
-        frames = counted(reader, progress.tally)
-        if task.whole_clip:
-            size = (reader.info.height, reader.info.width)
-            better = improved(record, size, options, person=task.person, fill_s=task.fill_s, swaps=task.repair_swaps)
-            results = (Item(result, False) for result in with_pictures(frames, better))
-        else:
-            results = results_of(frames, sinks, estimator, options)
-        interrupt = stack.enter_context(InterruptAtRest())
         pictures = ((item, draw(item.result)) if writer is not None else (item, None) for item in results)
         drawn = stack.enter_context(Background(closing_with(pictures, results), ahead=_DRAWN_AHEAD, name="draw"))
         try:
@@ -102,6 +98,7 @@ def process_video(task: VideoTask, estimator: PoseEstimator, options: StreamOpti
             finish(task, progress, reader, writer, interrupted=True)
             raise
     finish(task, progress, reader, writer)
+    interrupt.check()
 
 
 @dataclass(frozen=True)
@@ -142,23 +139,25 @@ def results_of(
             yield Item(result, False)
 
 
-def measured_record(
-    task: VideoTask, stack: ExitStack, estimator: PoseEstimator, options: StreamOptions, total: int | None
-) -> Path:
-    """The record of a first pass over the video, in a folder that ``stack`` removes.
+def seen_whole(
+    task: VideoTask, info: VideoInfo, stack: ExitStack, estimator: PoseEstimator, options: StreamOptions
+) -> Iterator[FrameResult]:
+    """Results that know the whole clip, from the record of a first pass in a folder that ``stack`` removes.
 
     Raises:
         OptionError: the source cannot be read twice.
     """
-    if is_live(task.source):
+    if info.live:
         raise OptionError(
             f"{task.source}: --person, --fill and --repair-swaps read a video twice, which a live stream does not "
             "allow; record it first"
         )
     record = Path(stack.enter_context(TemporaryDirectory(prefix="cpnpose-"))) / "measured.jsonl"
-    with open_reader(task) as reader, Progress(f"{task.source} (measuring)", total, task.progress) as progress:
+    progress = Progress(f"{task.source} (measuring)", expected_frames(task, info), task.progress)
+    with open_reader(task) as reader, progress:
         measure(reader, record, estimator, options, progress)
-    return record
+    size = (info.height, info.width)
+    return improved(record, size, options, person=task.person, fill_s=task.fill_s, swaps=task.repair_swaps)
 
 
 def counted(reader: VideoReader, tally: Tally) -> Iterator[Frame]:
@@ -182,11 +181,11 @@ def open_reader(task: VideoTask) -> VideoReader:
 def open_writer(task: VideoTask, reader: VideoReader) -> VideoWriter:
     """The task's video, with the size, times and sound of the input."""
     assert task.outputs.picture is not None
-    return VideoWriter(
+    writer = VideoWriter(
         task.outputs.picture,
         size=(reader.info.height, reader.info.width),
         time_base=reader.time_base,
-        source=task.source,
+        source=None if reader.info.live else task.source,
         start=task.start,
         end=task.end,
         codec=task.codec,
@@ -194,6 +193,9 @@ def open_writer(task: VideoTask, reader: VideoReader) -> VideoWriter:
         overwrite=task.overwrite or task.resume,
         fps=reader.info.fps / task.every if reader.info.fps is not None else None,
     )
+    if reader.info.live and reader.info.has_audio:
+        writer.notes.append("the sound of a live stream is not recorded")
+    return writer
 
 
 def make_header(task: VideoTask, info: VideoInfo, estimator: PoseEstimator, options: StreamOptions) -> Header:
@@ -229,10 +231,12 @@ def finish(
     for note in [*reader.notes, *(writer.notes if writer is not None else [])]:
         progress.say(note)
     if reader.damaged:
-        progress.say(f"{reader.damaged} damaged frames or packets could not be decoded and were left out")
+        progress.say(f"{reader.damaged} damaged frames or packets could not be decoded, or only in part")
     paths = task.outputs.paths
     if interrupted and task.outputs.jsonl is not None:
         progress.say("stopped early; the same command with --resume goes on")
         paths = [partial_path(path) if path == task.outputs.jsonl else path for path in paths]
-    names = [str(path) for path in paths]
+    names = [
+        str(path) for path in paths if path != task.outputs.picture or (writer is not None and writer.frames_written)
+    ]
     progress.end([*names, "standard output"] if task.outputs.stdout else names, interrupted=interrupted)

@@ -56,15 +56,16 @@ def process_live(task: LiveTask, estimator: PoseEstimator, options: StreamOption
     """
     ended_by: BaseException | None = None
     with ExitStack() as stack:
-        camera = stack.enter_context(Camera(task.camera))
-        window = stack.enter_context(opened) if task.preview and (opened := open_preview()) is not None else None
-        writer = stack.enter_context(open_writer(task, camera)) if task.outputs.picture is not None else None
-        header = make_header(task, camera, estimator, options)
-        sinks = stack.enter_context(DataSinks(task.outputs, header, overwrite=task.overwrite))
+        interrupt = stack.enter_context(InterruptAtRest())  # is left last, when all files are closed
+        with interrupt.waiting():
+            camera = stack.enter_context(Camera(task.camera))
+            window = stack.enter_context(opened) if task.preview and (opened := open_preview()) is not None else None
+            writer = stack.enter_context(open_writer(task, camera)) if task.outputs.picture is not None else None
+            header = make_header(task, camera, estimator, options)
+            sinks = stack.enter_context(DataSinks(task.outputs, header, overwrite=task.overwrite))
         progress = stack.enter_context(Progress(f"camera {task.camera}", task.max_frames, task.progress))
         if task.preview and window is None:
             progress.say(f"no preview: {why_no_preview()}")
-        interrupt = stack.enter_context(InterruptAtRest())
         stack.enter_context(thread_shares(1))
         results = estimator.frames(wanted_frames(camera, task), options, serial=True)
         estimated = stack.enter_context(Background(results, ahead=1, name="estimate"))
@@ -105,9 +106,9 @@ def process_live(task: LiveTask, estimator: PoseEstimator, options: StreamOption
 
 
 def wanted_frames(camera: Camera, task: LiveTask) -> Iterator[Frame]:
-    """The newest pictures, up to the number or time that was asked for."""
+    """The newest pictures, up to the number or time that was asked for; one at least."""
     for count, frame in enumerate(camera):
-        if task.duration_s is not None and frame.time_s >= task.duration_s:
+        if count and task.duration_s is not None and frame.time_s >= task.duration_s:
             return
         yield frame
         if count + 1 == task.max_frames:

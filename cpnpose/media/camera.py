@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from cpnpose.errors import InputError
-from cpnpose.media.source import is_address, is_live
+from cpnpose.media.source import is_address
 from cpnpose.media.video_reader import VideoReader
 from cpnpose.pose.types import Frame, ImageArray, VideoInfo
 
@@ -179,8 +179,7 @@ class _Stream:
 
     def __init__(self, source: str) -> None:
         self._reader = VideoReader(source, low_delay=is_address(source))
-        # A file behind an address has a length; what is live has none.
-        self._live = is_address(source) and (is_live(source) or self._reader.info.duration_s is None)
+        self._live = self._reader.info.live
         self.notes = self._reader.notes
         self.info = self._reader.info
 

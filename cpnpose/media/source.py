@@ -14,7 +14,8 @@ from av.video.stream import VideoStream
 
 from cpnpose.errors import InputError
 
-_TIMEOUT_S = 20.0
+_TIMEOUTS_S = (20.0, 10.0)
+"""For opening an address, and for each reading from it."""
 _LIVE = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "tcp", "srt", "rist", "mms", "mmsh")
 
 
@@ -33,7 +34,7 @@ def open_input(source: str | Path, hwaccel: str | None = None, *, low_delay: boo
     name, timeout = str(source), None
     options: dict[str, str] = {}
     if is_address(source):
-        timeout = (_TIMEOUT_S, _TIMEOUT_S)
+        timeout = _TIMEOUTS_S
         if name.lower().startswith("rtsp"):
             options["rtsp_transport"] = "tcp"
         if low_delay:
@@ -56,8 +57,15 @@ def open_input(source: str | Path, hwaccel: str | None = None, *, low_delay: boo
         remedy = (
             "Check the address and that it is reachable." if is_address(source) else "Check that the file is whole."
         )
-        reason = error.strerror or type(error).__name__
+        reason = reason_of(error)
         raise InputError(f"{source}: is no video that FFmpeg can read ({reason}). {remedy}") from error
+
+
+def reason_of(error: av.error.FFmpegError) -> str:
+    """Why reading failed, in words that mean something to a user."""
+    if isinstance(error, av.error.ExitError):  # FFmpeg's "Immediate exit requested": PyAV's time limit
+        return "nothing came for too long"
+    return error.strerror or type(error).__name__
 
 
 def pick_video(container: InputContainer, source: str | Path) -> VideoStream:

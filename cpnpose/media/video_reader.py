@@ -16,12 +16,16 @@ from av.video.stream import VideoStream
 
 from cpnpose.errors import InputError, OptionError
 from cpnpose.media.color import FrameConverter
-from cpnpose.media.source import is_live, open_input, origin_of, pick_video
+from cpnpose.media.source import is_address, is_live, open_input, origin_of, pick_video, reason_of
 from cpnpose.media.timing import FrameClock
 from cpnpose.pose.types import Frame, VideoInfo
 
 _MAX_READ_ERRORS = 50
 """Errors of the demuxer in a row, without a frame in between, after which the rest of the file is given up."""
+
+
+_CUT_OFF_S = 0.25
+"""A file that ends so many seconds before its header says was cut off."""
 
 
 class VideoReader:
@@ -91,16 +95,18 @@ class VideoReader:
         fps = stream.average_rate or stream.guessed_rate
         self._clock = FrameClock(self.time_base, fps)
         self._origin = origin_of(self._container)
-        if self._start > 0 and not is_live(self._source):
+        duration = stream.duration * self.time_base if stream.duration else None
+        if duration is None and self._container.duration:
+            duration = Fraction(self._container.duration, av.time_base)
+        # A file behind an address has a length; what is live has none.
+        live = is_live(self._source) or (is_address(self._source) and duration is None)
+        if self._start > 0 and not live:
             self._seek()
         self._frames = self._decode()
         self._pending = next(self._frames, None)
         if self._pending is None:
             raise self._nothing_to_read()
         self._convert = FrameConverter(self._pending[1], stream.sample_aspect_ratio, self._threads)
-        duration = stream.duration * self.time_base if stream.duration else None
-        if duration is None and self._container.duration:
-            duration = Fraction(self._container.duration, av.time_base)
         self.info = VideoInfo(
             height=self._convert.height,
             width=self._convert.width,
@@ -110,6 +116,7 @@ class VideoReader:
             has_audio=bool(self._container.streams.audio),
             duration_s=None if duration is None else float(duration),
             source=self._source,
+            live=live,
         )
         if hwaccel is not None:
             self._switch_to(hwaccel)
@@ -171,10 +178,11 @@ class VideoReader:
         """(pts, frame) of all frames from the start on, up to the end."""
         first = self._ticks(self._start) if self._start > 0 else None
         last = None if self._end is None else self._ticks(self._end)
-        errors = 0
+        errors = corrupt_packets = 0
         while errors < _MAX_READ_ERRORS:
             try:
                 for packet in self._container.demux(self._stream):
+                    corrupt_packets += packet.is_corrupt
                     try:
                         frames = packet.decode()
                     except EOFError:
@@ -194,13 +202,26 @@ class VideoReader:
                         if frame.is_corrupt:
                             self.damaged += 1
                         yield pts, frame
+                self.damaged = max(self.damaged, corrupt_packets)  # several threads decode on without a word
+                self._compare_with_header()
                 return
             except av.error.FFmpegError as error:
                 self.damaged += 1
                 errors += 1
                 if not isinstance(error, av.error.InvalidDataError):
-                    self.notes.append(f"{self._source}: reading ended early: {error.strerror}")
+                    self.notes.append(f"reading ended early: {reason_of(error)}")
                     return
+
+    def _compare_with_header(self) -> None:
+        """Note where the file ended long before its header says: it was cut off."""
+        if self._stream.duration is None:
+            return
+        promised, reached = (self._stream.start_time or 0) + self._stream.duration, self._clock.end
+        if (promised - reached) * self.time_base > _CUT_OFF_S:
+            self.notes.append(
+                f"the pictures end after {float(reached * self.time_base - self._origin):.2f} s, though the header "
+                f"says {float(promised * self.time_base - self._origin):.2f} s: the file seems to be cut off"
+            )
 
     def __iter__(self) -> Iterator[Frame]:
         index = self._first_index

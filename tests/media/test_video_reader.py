@@ -233,9 +233,24 @@ def test_truncated_file_is_read_to_its_end(tmp_path: Path, make_video: Make) -> 
     path = make_video(tmp_path / "a.mp4", images=list(noise), options={"g": "4"}, container_options=options)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 2 // 3])
-    frames = read(path)
-    assert 8 <= len(frames) < 20
-    assert [f.index for f in frames] == list(range(len(frames)))
+    for threads in (1, 4):  # several threads swallow the decoder's errors
+        with VideoReader(path, threads=threads) as reader:
+            frames = list(reader)
+        assert 8 <= len(frames) < 20
+        assert [f.index for f in frames] == list(range(len(frames)))
+        assert reader.damaged >= 1
+        assert len(reader.notes) == 1
+        assert "the header says 0.80 s: the file seems to be cut off" in reader.notes[0]
+
+
+def test_a_whole_file_is_not_called_cut_off(tmp_path: Path, make_video: Make) -> None:
+    times = [0, 0.04, 0.05, 0.3, 0.301, 1, 1.5, 1.54, 1.58, 3.9]
+    for name in ("a.mp4", "a.mkv", "a.ts"):
+        base = Fraction(1, 90000 if name == "a.ts" else 1000)
+        path = make_video(tmp_path / name, times=times, time_base=base, audio=("aac",), audio_s=9.0)
+        with VideoReader(path) as reader:
+            assert len(list(reader)) == 10
+        assert (reader.damaged, reader.notes) == (0, [])
 
 
 def test_damaged_packets_are_counted_and_skipped(tmp_path: Path, make_video: Make) -> None:
