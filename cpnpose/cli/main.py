@@ -61,6 +61,7 @@ def _root(
     ] = False,
 ) -> None:
     """Multi-person pose in videos, images and cameras with the Cascaded Pyramid Network."""
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "FATAL")  # broken images are told in our own words
 
 
 def build_app() -> typer.Typer:

@@ -17,6 +17,10 @@ from av.stream import Discard
 
 from cpnpose.media.codecs import audio_encoder, can_copy_audio, can_hold_audio
 from cpnpose.media.source import open_input, origin_of
+from cpnpose.media.timing import FrameClock
+
+_INTERLEAVED_S = 10
+"""Packets that lie so many seconds behind the end have none before it after them."""
 
 
 class _Copied:
@@ -86,6 +90,8 @@ class AudioCarrier:
         """Seconds on the source's clock that become 0 in the output."""
         self._end = None if end is None else origin_of(self._container) + Fraction(end)
         self._carried: dict[int, _Copied | _Transcoded] = {}
+        self._clocks: dict[int, FrameClock] = {}
+        self._damaged = 0
         for stream in self._container.streams:
             stream.discard = Discard.all
         for stream in self._container.streams.audio:
@@ -106,6 +112,8 @@ class AudioCarrier:
             self.notes.append(f"audio track {number} was left out: {path.suffix} has no sound")
             return
         stream.discard = Discard.default
+        assert stream.time_base is not None
+        self._clocks[stream.index] = FrameClock(stream.time_base, None)
         if can_copy_audio(path, name):
             self._carried[stream.index] = _Copied(stream, self._output)
             return
@@ -122,13 +130,17 @@ class AudioCarrier:
             if start > 1:
                 self._container.seek(int((self.origin - 1) * av.time_base))
             for packet in self._container.demux(streams):
-                ticks = packet.pts if packet.pts is not None else packet.dts
-                if ticks is None or not packet.size:
+                if not packet.size:
                     continue
+                given = packet.pts if packet.pts is not None else packet.dts
+                ticks = self._clocks[packet.stream.index].stamp(given, packet.duration)
+                packet.pts = packet.dts = ticks
                 seconds = ticks * packet.time_base
                 if start > 0 and seconds < self.origin:
                     continue
                 if self._end is not None and seconds >= self._end:
+                    if seconds > self._end + _INTERLEAVED_S:
+                        return
                     continue
                 yield seconds, packet
         except av.error.FFmpegError as error:
@@ -145,17 +157,22 @@ class AudioCarrier:
             if until is not None and seconds - self.origin > until:
                 self._held = item
                 return
-            carried = self._carried[packet.stream.index]
             try:
-                converted = carried.convert(packet, self.origin)
-            except av.error.InvalidDataError:
+                converted = self._carried[packet.stream.index].convert(packet, self.origin)
+            except av.error.FFmpegError:
+                self._damaged += 1
                 continue
-            self._output.mux(converted)
+            try:
+                self._output.mux(converted)
+            except av.error.InvalidDataError:  # of the packet; what the disk says is another error
+                self._damaged += 1
 
     def finish(self) -> None:
         """Write what the encoders still hold."""
         for carried in self._carried.values():
             self._output.mux(carried.flush())
+        if self._damaged:
+            self.notes.append(f"{self._damaged} damaged packets of sound were left out")
 
     def close(self) -> None:
         """Release the source."""

@@ -80,6 +80,8 @@ def read_image(path: str | Path) -> ImageArray:
         stored = pixels if jpeg else cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise InputError(f"{path}: cannot be decoded ({error.err}). Check that the file is whole.") from error
+    if pixels is None and stored is not None and stored.ndim == 2:  # grey TIFF of floating point numbers
+        pixels = cv2.cvtColor(stored, cv2.COLOR_GRAY2BGR)
     if pixels is None or stored is None:
         raise InputError(f"{path}: is no image that can be decoded. Check that the file is whole and an image.")
     image = _to_8_bit(pixels)

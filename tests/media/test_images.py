@@ -107,6 +107,8 @@ def test_grey_deep_and_transparent_pixels(tmp_path: Path) -> None:
     assert (read_image(tmp_path / "deep.png") == (30, 20, 10)).all()
     cv2.imwrite(str(tmp_path / "deepgrey.tiff"), np.full((5, 7), 40 << 8, np.uint16))
     assert (read_image(tmp_path / "deepgrey.tiff") == 40).all()
+    cv2.imwrite(str(tmp_path / "floatgrey.tiff"), np.full((5, 7), 0.2, np.float32))
+    assert (read_image(tmp_path / "floatgrey.tiff") == 51).all()
     bgra = np.full((5, 7, 4), (10, 20, 200, 255), np.uint8)
     bgra[:, 3:, 3] = 0
     bgra[:, 5:, 3] = 128

@@ -127,6 +127,47 @@ def test_two_audio_tracks_are_copied_packet_by_packet(tmp_path: Path, make_video
         assert [p[0] for p in after] == pytest.approx([p[0] for p in before], abs=1e-4)
 
 
+def write_all(source: Path, target: Path) -> VideoWriter:
+    with VideoReader(source) as reader:
+        size = (reader.info.height, reader.info.width)
+        with VideoWriter(target, size=size, time_base=reader.time_base, source=source) as writer:
+            for frame in reader:
+                writer.write(frame, frame.image)
+    return writer
+
+
+def sound_of(path: Path) -> list[float]:
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        return [float(p.pts * p.time_base) for p in container.demux(stream) if p.size]
+
+
+@pytest.mark.parametrize("target", ["o.mp4", "o.webm"])
+def test_damaged_sound_does_not_end_the_run(tmp_path: Path, make_video: Make, target: str) -> None:
+    source = make_video(tmp_path / "a.ts", count=50, time_base=Fraction(1, 90000), audio=("aac",))
+    data = bytearray(source.read_bytes())
+    frames = [i for i in range(len(data) - 1) if data[i] == 0xFF and data[i + 1] & 0xF6 == 0xF0]  # ADTS headers
+    for i in frames[20:40:4]:
+        data[i : i + 7] = b"\xff\xf1\xff\xff\xff\xff\xff"
+    source.write_bytes(data)
+    writer = write_all(source, tmp_path / target)
+    assert writer.frames_written == 50
+    assert sound_of(tmp_path / target)[-1] > 1.8
+
+
+def test_recordings_that_were_joined_keep_sound_and_picture(tmp_path: Path, make_video: Make) -> None:
+    part = make_video(tmp_path / "a.ts", count=50, time_base=Fraction(1, 90000), audio=("aac",))
+    source = tmp_path / "b.ts"
+    source.write_bytes(part.read_bytes() * 2)
+    writer = write_all(source, tmp_path / "o.mp4")
+    assert writer.frames_written == 100
+    times = sound_of(tmp_path / "o.mp4")
+    assert times == sorted(set(times))
+    assert times[-1] == pytest.approx(4.0, abs=0.1)
+    with VideoReader(tmp_path / "o.mp4") as reader:
+        assert [f.time_s for f in reader][-1] == pytest.approx(3.96, abs=0.1)
+
+
 def test_sound_longer_than_the_picture_is_kept(tmp_path: Path, make_video: Make) -> None:
     source = make_video(tmp_path / "in.mp4", count=10, audio=("aac",), audio_s=3.0)
     copy(source, tmp_path / "out.mp4")
