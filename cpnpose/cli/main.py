@@ -62,6 +62,7 @@ def _root(
 ) -> None:
     """Multi-person pose in videos, images and cameras with the Cascaded Pyramid Network."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "FATAL")  # broken images are told in our own words
+    os.environ.setdefault("SVT_LOG", "1")  # of the AV1 encoder, errors alone
 
 
 def build_app() -> typer.Typer:

@@ -89,6 +89,10 @@ Precision = Annotated[str, typer.Option("--precision", rich_help_panel=RUN, help
 Batch = Annotated[
     int | None, typer.Option("--batch", rich_help_panel=RUN, help="Most people in one go through the network.", min=1)
 ]
+Codec = Annotated[
+    str | None, typer.Option("--codec", help="h264, hevc, av1, vp9, or an encoder of FFmpeg (h264_nvenc).")
+]
+Crf = Annotated[int | None, typer.Option("--crf", help="The codec's quality number: lower is better.", min=0, max=63)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", rich_help_panel=RUN, help="Replace results that exist.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", rich_help_panel=RUN, help="Say nothing but errors.")]
 ProgressOption = Annotated[

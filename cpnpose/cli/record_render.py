@@ -34,10 +34,8 @@ def render(
         Path | None, typer.Option("--out", "-o", help="The video to write; else VIDEO_pose.mp4 beside the record.")
     ] = None,
     person: Person = None,
-    codec: Annotated[
-        str | None, typer.Option("--codec", help="h264, hevc, av1, vp9, or an encoder of FFmpeg (h264_nvenc).")
-    ] = None,
-    crf: Annotated[int | None, typer.Option("--crf", help="The codec's quality number: lower is better.")] = None,
+    codec: args.Codec = None,
+    crf: args.Crf = None,
     draw_threshold: args.DrawThreshold = None,
     draw_boxes: args.DrawBoxes = False,
     draw_ids: args.DrawIds = False,

@@ -54,10 +54,8 @@ def video(
     start: Annotated[float, typer.Option("--start", help="Begin at this second.", min=0)] = 0.0,
     end: Annotated[float | None, typer.Option("--end", help="Stop before this second.", min=0)] = None,
     every: Annotated[int, typer.Option("--every", help="Take every N-th frame.", min=1)] = 1,
-    codec: Annotated[
-        str | None, typer.Option("--codec", help="h264, hevc, av1, vp9, or an encoder of FFmpeg (h264_nvenc).")
-    ] = None,
-    crf: Annotated[int | None, typer.Option("--crf", help="The codec's quality number: lower is better.")] = None,
+    codec: args.Codec = None,
+    crf: args.Crf = None,
     hwaccel: Annotated[
         str | None, typer.Option("--hwaccel", help="Decode on this kind of device (cuda), where there is one.")
     ] = None,

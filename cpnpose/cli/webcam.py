@@ -39,10 +39,8 @@ def webcam(
     ] = True,
     max_frames: Annotated[int | None, typer.Option("--max-frames", help="End after so many frames.", min=1)] = None,
     duration: Annotated[float | None, typer.Option("--duration", help="End after so many seconds.", min=0)] = None,
-    codec: Annotated[
-        str | None, typer.Option("--codec", help="h264, hevc, av1, vp9, or an encoder of FFmpeg (h264_nvenc).")
-    ] = None,
-    crf: Annotated[int | None, typer.Option("--crf", help="The codec's quality number: lower is better.")] = None,
+    codec: args.Codec = None,
+    crf: args.Crf = None,
     weights: args.Weights = "default",
     detector: args.DetectorName = "default",
     detector_weights: args.DetectorWeights = None,

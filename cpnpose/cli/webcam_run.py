@@ -140,6 +140,7 @@ def make_header(task: LiveTask, camera: Camera, estimator: PoseEstimator, option
 def labelled(picture: ImageArray, text: str) -> ImageArray:
     """``picture`` with a line of text in its upper left corner."""
     shown = picture.copy()
-    for color, width in (((0, 0, 0), 4), ((255, 255, 255), 1)):
-        cv2.putText(shown, text, (8, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.6, color, width, cv2.LINE_AA)
+    (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.6, 1)
+    cv2.rectangle(shown, (0, 0), (width + 16, height + below + 8), (0, 0, 0), -1)
+    cv2.putText(shown, text, (8, height + 4), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (255, 255, 255), 1, cv2.LINE_AA)
     return shown

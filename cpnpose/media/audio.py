@@ -94,16 +94,15 @@ class AudioCarrier:
         self._damaged = 0
         for stream in self._container.streams:
             stream.discard = Discard.all
-        for stream in self._container.streams.audio:
-            self._add(stream, path)
+        for number, stream in enumerate(self._container.streams.audio, start=1):
+            self._add(stream, number, path)
         self._packets = self._read(start)
         self._held: tuple[Fraction, Packet[Any]] | None = None
 
     def __bool__(self) -> bool:
         return bool(self._carried)
 
-    def _add(self, stream: AudioStream, path: Path) -> None:
-        number = len(self._carried) + 1
+    def _add(self, stream: AudioStream, number: int, path: Path) -> None:
         if stream.codec_context is None:
             self.notes.append(f"audio track {number} was left out: its format is not known to this FFmpeg")
             return

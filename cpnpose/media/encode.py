@@ -71,7 +71,7 @@ class FrameEncoder:
         except av.error.FFmpegError as error:
             raise OptionError(
                 f"{path}: the encoder {codec.encoder} does not start here for {size[1]}x{size[0]} pixels "
-                f"({error.strerror}). Choose another codec; h264 works everywhere."
+                f"({error.strerror}). Choose another codec, or leave the quality number out; h264 works everywhere."
             ) from error
         self._stream = stream
         self._reformatter = VideoReformatter()

@@ -187,6 +187,14 @@ def test_one_person_of_the_whole_clip(cpnpose: Run, clip: Path, tmp_path: Path, 
     assert not (tmp_path / "p.json").exists()
 
 
+@pytest.mark.parametrize("codec", ["h264", "hevc", "av1", "vp9"])
+def test_quiet_encoders(tmp_path: Path, clip: Path, tiny_weights: Path, codec: str) -> None:
+    networks = ("--weights", tiny_weights, "--detector", "none", "--device", "cpu")
+    process = start("video", clip, "--out", tmp_path / "o.mp4", "--codec", codec, "--quiet", *networks)
+    assert process.communicate(timeout=120) == ("", "")
+    assert process.returncode == 0
+
+
 def test_progress_for_machines_and_quiet(cpnpose: Run, clip: Path, tmp_path: Path) -> None:
     done = cpnpose("video", clip, "--out", tmp_path / "a.json", "--progress", "json")
     events = [json.loads(line) for line in done.stderr.splitlines()]

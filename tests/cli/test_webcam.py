@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 
 Run = Callable[..., Any]
@@ -65,6 +66,20 @@ def test_no_camera(cpnpose: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert done.exit_code == 3
     assert "camera 97" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_label_of_the_preview_is_readable_on_any_picture() -> None:
+    from cpnpose.cli.webcam_run import labelled
+
+    picture = np.full((60, 320, 3), (0, 255, 0), np.uint8)
+    shown = labelled(picture, "24 frames/s, 13 ms")
+    assert (picture == (0, 255, 0)).all()
+    letters = np.argwhere(shown.min(axis=2) > 200)
+    assert len(letters) > 50
+    top, left = letters.min(axis=0)
+    bottom, right = letters.max(axis=0)
+    under = shown[top - 1 : bottom + 2, left - 1 : right + 2]
+    assert (under.max(axis=2) == under.min(axis=2)).all()  # white on black, nothing of the picture
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")

@@ -127,6 +127,12 @@ def test_two_audio_tracks_are_copied_packet_by_packet(tmp_path: Path, make_video
         assert [p[0] for p in after] == pytest.approx([p[0] for p in before], abs=1e-4)
 
 
+def test_sound_that_is_left_out_is_counted(tmp_path: Path, make_video: Make) -> None:
+    source = make_video(tmp_path / "a.mkv", time_base=Fraction(1, 1000), audio=("aac", "ac3"))
+    notes = write_all(source, tmp_path / "o.gif").notes
+    assert [note.split(":")[0] for note in notes] == ["audio track 1 was left out", "audio track 2 was left out"]
+
+
 def write_all(source: Path, target: Path) -> VideoWriter:
     with VideoReader(source) as reader:
         size = (reader.info.height, reader.info.width)
