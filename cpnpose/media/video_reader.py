@@ -67,7 +67,7 @@ class VideoReader:
         """The device that decodes, or None for software."""
         self._source, self._start, self._end, self._every, self._threads = str(source), start, end, every, threads
         self._low_delay = low_delay
-        self._first_index = 0
+        self._first_index, self._sought = 0, False
         self._container, self._stream = self._open(None)
         try:
             self._prepare(hwaccel)
@@ -136,7 +136,7 @@ class VideoReader:
         software = self._container, self._stream
         self._container, self._stream = container, stream
         self._clock = FrameClock(self.time_base, self.info.fps)
-        self.damaged, self._first_index = 0, 0
+        self.damaged, self._first_index, self._sought = 0, 0, False
         if self._start > 0:
             self._seek()
         frames = self._decode()
@@ -149,9 +149,10 @@ class VideoReader:
         self._frames, self._pending, self.hwaccel = frames, pending, hwaccel
 
     def _nothing_to_read(self) -> InputError:
+        hint = " If the server allows no jumping, download the file first." if is_address(self._source) else ""
         if self._start > 0:
-            return InputError(f"{self._source}: no frame from {self._start:g} s on. Give an earlier start.")
-        return InputError(f"{self._source}: holds no frame that can be decoded. Check that the file is whole.")
+            return InputError(f"{self._source}: no frame from {self._start:g} s on. Give an earlier start.{hint}")
+        return InputError(f"{self._source}: holds no frame that can be decoded. Check that the file is whole.{hint}")
 
     def _ticks(self, seconds: float) -> int:
         return math.ceil((Fraction(seconds) + self._origin) / self.time_base - Fraction(1, 1000))
@@ -168,6 +169,7 @@ class VideoReader:
                     break
             # Half a second earlier, because containers seek by decoding time, which runs ahead of presentation.
             self._container.seek(target - round(Fraction(1, 2) / self.time_base), stream=stream)
+            self._sought = True
         except av.error.FFmpegError:
             # No seeking here (a pipe, a live address): read on, and drop what lies before the start.
             self._container.close()
@@ -196,6 +198,7 @@ class VideoReader:
                             continue
                         pts = self._clock.stamp(frame.pts if frame.pts is not None else frame.dts, frame.duration)
                         if first is not None and pts < first:
+                            self._first_index += not self._sought
                             continue
                         if last is not None and pts >= last:
                             return

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cpnpose.errors import InputError
 from cpnpose.media.video import VideoReader, VideoWriter
 
 Make = Callable[..., Path]
@@ -95,6 +96,21 @@ def test_an_address_is_read_with_its_sound(tmp_path: Path, make_video: Make, ser
     assert copy(f"{server}/in.mp4", tmp_path / "out.mp4") == 10
     with VideoReader(tmp_path / "out.mp4") as reader:
         assert reader.info.has_audio
+
+
+def test_a_part_of_an_address_keeps_its_place(tmp_path: Path, make_video: Make, server: str) -> None:
+    make_video(tmp_path / "in.mp4", container_options={"movflags": "+faststart"})
+    make_video(tmp_path / "in.ts", time_base=Fraction(1, 90000))  # its length cannot be known: read as a live stream
+    for name in ("in.mp4", "in.ts"):
+        with VideoReader(f"{server}/{name}", start=0.2) as reader:
+            assert [frame.index for frame in reader] == [5, 6, 7, 8, 9]
+
+
+def test_a_file_that_this_server_cannot_send_is_told(tmp_path: Path, make_video: Make, server: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (20, 240, 320, 3)).astype(np.uint8)
+    make_video(tmp_path / "in.mp4", images=list(noise))  # its index stands at the end; the server allows no jumping
+    with pytest.raises(InputError, match="download the file first"):
+        VideoReader(f"{server}/in.mp4")
 
 
 def test_gif_colours(tmp_path: Path, make_video: Make) -> None:
