@@ -32,7 +32,7 @@ class PoseTraining:
     epochs: float = 60.0
     lr: float = 1e-3
     weight_decay: float = 0.05
-    location_weight: float = 10.0
+    location_weight: float = 400.0
     """Share of the location loss beside the squared error, see :func:`~cpnpose.training.loss.cpn_loss`."""
     warmup_steps: int = 200
     ema_decay: float = 0.999
