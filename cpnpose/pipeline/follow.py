@@ -12,7 +12,8 @@ from cpnpose.pipeline.detect import Detector, PersonDetector
 from cpnpose.pipeline.fill import without_filled
 from cpnpose.pipeline.options import StreamOptions
 from cpnpose.pipeline.smooth import OneEuroFilter
-from cpnpose.pipeline.track import PoseTracker, TrackerOptions
+from cpnpose.pipeline.track import PoseTracker
+from cpnpose.pipeline.track_options import TrackerOptions
 from cpnpose.pose.keypoints import FLIP_INDEX, NUM_KEYPOINTS
 from cpnpose.pose.types import FLAG_SWAPPED, Frame, Poses
 

@@ -30,6 +30,14 @@ def covered(boxes_a: npt.ArrayLike, boxes_b: npt.ArrayLike) -> Array:
     return share
 
 
+def iou_of_smaller(boxes_a: npt.ArrayLike, boxes_b: npt.ArrayLike) -> Array:
+    """Intersection over the smaller of two areas: (N, 4) and (M, 4) xyxy to (N, M) in [0, 1]; 1 where one box lies in
+    the other."""
+    overlap, area_a, area_b = _overlap(boxes_a, boxes_b)
+    share: Array = overlap / np.maximum(np.minimum(area_a, area_b), 1e-9)
+    return share
+
+
 def _overlap(boxes_a: npt.ArrayLike, boxes_b: npt.ArrayLike) -> tuple[Array, Array, Array]:
     """Areas: of the intersections (N, M), of the boxes a (N, 1), of the boxes b (1, M)."""
     a = np.asarray(boxes_a, np.float64).reshape(-1, 1, 4)
