@@ -3,6 +3,11 @@
 Source: Casiez, Roussel, Vogel, "1 Euro Filter: A Simple Speed-based Low-pass Filter for Noisy Input in Interactive
 Systems" (CHI 2012), algorithm 1. A joint at rest is smoothed much, a fast joint hardly. Speeds are measured in sizes of
 the person (longer side of the box) per second, so the same settings fit every resolution and every distance.
+
+Added to the paper's filter: a joint is believed by its score. The jump of a joint that the network hardly sees, or
+that lands where its left or right counterpart was, is mostly an error: it raises the cutoff less, so that single wrong
+places are damped while a place that lasts is reached. So that such joints do not stay behind a person who moves, they
+are carried along with the joints that are seen well. Sure joints follow the paper's formulas unchanged.
 """
 
 from __future__ import annotations
@@ -15,7 +20,8 @@ import numpy.typing as npt
 
 from cpnpose.errors import OptionError
 from cpnpose.pipeline.track_motion import box_size
-from cpnpose.pose.types import IntArray, Poses
+from cpnpose.pose.keypoints import FLIP_INDEX
+from cpnpose.pose.types import FloatArray, IntArray, Poses
 
 Array = npt.NDArray[np.float64]
 
@@ -23,6 +29,12 @@ SIZE_TAU_S = 0.5
 """The person's size is averaged over about so many seconds, since boxes tremble too."""
 SHORTEST_STEP_S = 1e-3
 """Two frames with the same timestamp count as so far apart."""
+SURE_HEAT = 0.4
+"""Heatmap value (score less 0.5) from which a joint is believed fully; at 0 its jumps are not believed at all."""
+EXCHANGED_BELIEF = 0.25
+"""How far a joint is believed that has jumped to where its left or right counterpart was."""
+EXCHANGED_FROM = 0.05
+"""Shortest such jump, in sizes."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +95,17 @@ class OneEuroFilter:
         measured = poses.keypoints_xy[named].astype(np.float64)
         known = np.isfinite(measured)
         measured = np.where(known, measured, self._smooth_xy[rows])
-        moved = (measured - self._smooth_xy[rows]) / (step * self._size[rows, None, None])
-        speed = self._speed[rows] + _share(self.options.derivative_cutoff_hz, step) * (moved - self._speed[rows])
+        before, scale = self._smooth_xy[rows], self._size[rows, None, None]
+        belief = _belief(measured, before, poses.keypoint_scores[named], scale)
+        moved = (measured - before) / (step * scale)
+        speed = self._speed[rows]
+        speed = speed + _share(self.options.derivative_cutoff_hz, step) * belief * (moved - speed)
         pace = np.linalg.norm(speed, axis=-1, keepdims=True)
-        share = _share(self.options.min_cutoff_hz + self.options.beta * pace, step)
-        smooth = self._smooth_xy[rows] + share * (measured - self._smooth_xy[rows])
+        share = _share(self.options.min_cutoff_hz + self.options.beta * pace * belief, step)
+        weight = np.square(belief)
+        body = (weight * share * (measured - before)).sum(axis=1, keepdims=True)
+        before = before + (1.0 - belief) * body / np.maximum(weight.sum(axis=1, keepdims=True), 1.0)
+        smooth = before + share * (measured - before)
         self._smooth_xy[rows], self._speed[rows], self._last_s[rows] = smooth, speed, time_s
 
         keypoints = poses.keypoints_xy.copy()
@@ -117,6 +135,21 @@ class OneEuroFilter:
         self._smooth_xy = np.concatenate([self._smooth_xy, points])
         self._speed = np.concatenate([self._speed, np.zeros_like(points)])
         self._select(np.argsort(self._ids, kind="stable"))
+
+
+def _belief(measured: Array, before: Array, scores: FloatArray, scale: Array) -> Array:
+    """How far each joint's jump is believed, (N, 17, 1) in [0, 1].
+
+    Args:
+        measured, before: (N, 17, 2) places now and, smoothed, in the frame before; pixels.
+        scores: (N, 17) keypoint scores.
+        scale: (N, 1, 1) sizes of the people in pixels.
+    """
+    belief = np.clip((np.nan_to_num(scores.astype(np.float64), nan=0.5) - 0.5) / SURE_HEAT, 0.0, 1.0)[..., None]
+    jump = np.linalg.norm(measured - before, axis=-1, keepdims=True)
+    beside = np.linalg.norm(measured - before[:, FLIP_INDEX], axis=-1, keepdims=True)
+    exchanged = (jump > EXCHANGED_FROM * scale) & (beside < 0.8 * jump)
+    return np.asarray(np.where(exchanged, EXCHANGED_BELIEF, 1.0) * belief, np.float64)
 
 
 def _share(cutoff_hz: float | Array, step_s: Array) -> Array:
