@@ -1,4 +1,8 @@
 // The page: tables, controls, and what happens when somebody uses them.
+const KIND_NAMES = {
+  "gap": "gaps", "jump": "jumps", "low-confidence": "stretches of low confidence", "no-id": "stretches with somebody without an id",
+  "filled": "filled gaps", "swapped": "stretches with left and right exchanged back",
+};
 const BREAK_NAMES = {
   "gap": (b) => `not seen for ${b.worst.toFixed(2)} s`,
   "jump": (b) => `jumps: ${b.worst.toFixed(1)} body sizes per second`,
@@ -74,7 +78,7 @@ function start() {
     addRow(byId("breaks"), [secondsText(span.start), secondsText(span.end), who, BREAK_NAMES[span.kind](span), span.frames, "show"],
       () => seek(span.start));
   }
-  const counts = Object.entries(data.breakCounts).map(([kind, count]) => `${kind}: ${count}`).join(", ");
+  const counts = Object.entries(data.breakCounts).map(([kind, count]) => `${KIND_NAMES[kind]}: ${count}`).join(", ");
   const total = Object.values(data.breakCounts).reduce((sum, count) => sum + count, 0);
   const cut = total > data.breaks.length ? ` The table shows the first ${data.breaks.length}.` : "";
   byId("break-counts").textContent = total ? `${counts}.${cut}` : "Nothing found.";
@@ -112,6 +116,8 @@ function start() {
   window.addEventListener("resize", layout);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", layout);
   layout();
+  const first = data.columns.first;
+  player.show(Math.max(first.findIndex((rows, frame) => frame > 0 && rows > 0) - 1, 0)); // not an empty picture
   document.body.dataset.ready = "yes";
 }
 

@@ -4,7 +4,7 @@ class Player {
     Object.assign(this, { canvas, data, onFrame });
     this.frame = 0;
     this.speed = 1;
-    this.threshold = 0.7;
+    this.threshold = 0.6;
     this.person = 0;
     this.playing = false;
   }
