@@ -73,6 +73,9 @@ class PersonPyramid(nn.Module):
         blocks = list((backbone or MobileNetV2Features()).features.children())[: self._TAPS[-1] + 1]
         self.blocks = nn.ModuleList(blocks)
         _fold_batch_norm(self.blocks)
+        for layer in self.blocks.modules():
+            if isinstance(layer, nn.ReLU6):
+                layer.inplace = False  # in place, PyTorch takes three times as long for bfloat16 on a CPU
         self.blocks[: self._FROZEN].requires_grad_(False)
         self.fpn = FeaturePyramidNetwork([32, 96, 320], channels, LastLevelMaxPool())
 

@@ -34,7 +34,14 @@ class Canvas:
 
 
 def compose(
-    dataset: BoxDataset, rng: np.random.Generator, size: tuple[int, int], *, nominal_side: float, mosaic: float
+    dataset: BoxDataset,
+    rng: np.random.Generator,
+    size: tuple[int, int],
+    *,
+    nominal_side: float,
+    mosaic: float,
+    turn: float = 0.0,
+    turn_degrees: float = 0.0,
 ) -> Canvas:
     """Make a canvas.
 
@@ -44,6 +51,8 @@ def compose(
         size: (height, width) of the canvas.
         nominal_side: square root of the number of pixels to which the detector brings a frame.
         mosaic: probability of four images instead of one.
+        turn: probability that an image is turned about its middle ...
+        turn_degrees: ... by up to this angle to either side.
     """
     height, width = size
     pixels = np.full((height, width, 3), _GRAY, np.uint8)
@@ -55,10 +64,11 @@ def compose(
         tiles = [(0, 0, width, height)]
         low, high = 0.85 * (height * width) ** 0.5 / nominal_side, 1.3
     indices = dataset.draw(rng, len(tiles))
-    parts = [
-        _fill(dataset, index, rng, pixels, tile, nominal_side * float(np.exp(rng.uniform(np.log(low), np.log(high)))))
-        for index, tile in zip(indices, tiles, strict=True)
-    ]
+    parts = []
+    for index, tile in zip(indices, tiles, strict=True):
+        side = nominal_side * float(np.exp(rng.uniform(np.log(low), np.log(high))))
+        degrees = float(rng.uniform(-turn_degrees, turn_degrees)) if rng.random() < turn else 0.0
+        parts.append(_fill(dataset, index, rng, pixels, tile, side, degrees))
     if rng.random() < 0.1:
         pixels = cv2.GaussianBlur(pixels, (0, 0), float(rng.uniform(0.4, 1.2))).astype(np.uint8)
     boxes, ignore, doubtful = (np.concatenate(rows).astype(np.float32) for rows in zip(*parts, strict=True))
@@ -72,9 +82,10 @@ def _fill(
     canvas: ImageArray,
     tile: tuple[int, int, int, int],
     side: float,
+    degrees: float,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Draw a window of a sample, scaled so that the whole image would have ``side`` squared pixels, into the tile
-    (x1, y1, x2, y2) of the canvas. Returns its boxes, ignored and doubtful regions."""
+    """Draw a window of a sample, scaled so that the whole image would have ``side`` squared pixels and turned by
+    ``degrees``, into the tile (x1, y1, x2, y2) of the canvas. Returns its boxes, ignored and doubtful regions."""
     sample, source = dataset.samples[index], dataset.pixels(index)
     source_height, source_width = source.shape[:2]
     x1, y1, x2, y2 = tile
@@ -104,13 +115,20 @@ def _fill(
     if mirrored:
         piece = piece[:, ::-1]
     end = start + filled
-    canvas[start[1] : end[1], start[0] : end[0]] = recolour(piece.astype(np.uint8, copy=False), rng)
+    piece = recolour(piece.astype(np.uint8, copy=False), rng)
     people = _to_canvas(sample.boxes_xyxy, low, scales, filled, mirrored)
     crowds = _to_canvas(sample.ignore_xyxy, low, scales, filled, mirrored)
+    inside = np.array([0, 0, *filled], np.float32)
+    in_window = _clip(people, inside)
+    left = _area(in_window) / np.maximum(_area(people), 1e-6)
+    people, crowds = in_window.astype(np.float64), _clip(crowds, inside).astype(np.float64)
+    if degrees:
+        piece, people, crowds = _turned(piece, people, crowds, degrees)
+    canvas[start[1] : end[1], start[0] : end[0]] = piece
     region = np.concatenate([start, end]).astype(np.float32)
     clipped = _clip(people + np.tile(start, 2), region)
-    area, visible = _area(people), _area(clipped)
-    kept = (visible >= _VISIBLE * area) & (visible >= _SMALLEST**2)
+    visible = _area(clipped)
+    kept = (visible * left >= _VISIBLE * _area(people)) & (visible >= _SMALLEST**2)
     unclear = ~kept & (visible > 0)
     crowded = _clip(crowds + np.tile(start, 2), region)
     ignore = np.concatenate([clipped[unclear], crowded[_area(crowded) > 0]])
@@ -128,6 +146,30 @@ def recolour(image: ImageArray, rng: np.random.Generator) -> ImageArray:
     table = np.power(levels, rng.uniform(0.75, 1.35)) * gain + rng.uniform(-0.08, 0.08)
     curves = np.clip(table * 255, 0, 255).astype(np.uint8)[None]  # (1, 256, 3)
     return cv2.LUT(np.ascontiguousarray(image), curves).astype(np.uint8, copy=False)
+
+
+def _turned(
+    image: ImageArray, people: npt.NDArray[np.float64], crowds: npt.NDArray[np.float64], degrees: float
+) -> tuple[ImageArray, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """An image and its boxes turned about its middle, counter-clockwise as seen; gray where nothing is known.
+
+    The box of a turned person is that of the ellipse inscribed in the old box: the corners of a person's box are empty,
+    and the box of the turned corners would be far too wide. Crowds take the box of the corners.
+    """
+    height, width = image.shape[:2]
+    # warpAffine counts from the middle of the first pixel, boxes from its outer edge: half a pixel apart.
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
+    gray = (_GRAY, _GRAY, _GRAY)
+    turned = cv2.warpAffine(np.ascontiguousarray(image), matrix, (width, height), borderValue=gray).astype(np.uint8)
+    linear, middle = matrix[:, :2], np.array([width, height]) / 2
+
+    def moved(boxes: npt.NDArray[np.float64], halves: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        centres = ((boxes[:, :2] + boxes[:, 2:]) / 2 - middle) @ linear.T + middle
+        return np.concatenate([centres - halves, centres + halves], 1)
+
+    people_halves = np.sqrt(((people[:, 2:] - people[:, :2]) / 2) ** 2 @ (linear**2).T)
+    crowd_halves = (crowds[:, 2:] - crowds[:, :2]) / 2 @ np.abs(linear).T
+    return turned, moved(people, people_halves), moved(crowds, crowd_halves)
 
 
 def _to_canvas(

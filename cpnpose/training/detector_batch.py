@@ -46,8 +46,11 @@ def make_batch(dataset: BoxDataset, options: DetectorTraining, number: int, frac
     wide, tall = (network_size(*shape, options.config.input_pixels) for shape in ((3, 4), (4, 3)))
     size = ((small, small), wide, tall)[int(rng.choice(3, p=(0.2, 0.55, 0.25) if finishing else (0.55, 0.3, 0.15)))]
     count = max(1, round(options.batch * small * small / (size[0] * size[1])))
-    mosaic = 0.2 if finishing else 0.5
-    canvases = [compose(dataset, rng, size, nominal_side=native, mosaic=mosaic) for _ in range(count)]
+    mosaic, turn = (0.2, options.turn / 2) if finishing else (0.5, options.turn)
+    canvases = [
+        compose(dataset, rng, size, nominal_side=native, mosaic=mosaic, turn=turn, turn_degrees=options.turn_degrees)
+        for _ in range(count)
+    ]
     names = [dataset.samples[i].path.name for canvas in canvases for i in canvas.indices]
     pixels = torch.from_numpy(np.stack([canvas.pixels for canvas in canvases]))
     return DetectorBatch(pixels, [_target(canvas) for canvas in canvases], names)

@@ -35,6 +35,10 @@ class DetectorTraining:
     """Of the neck and heads, relative to the typical size of each layer's weights; a fifth of it for the backbone."""
     weight_decay: float = 0.02
     warmup_steps: int = 150
+    turn: float = 0.4
+    """Probability that an image is turned, for people who lean or lie; half of it at the end of the schedule."""
+    turn_degrees: float = 45.0
+    """By how much at most, to either side."""
     ema_decay: float = 0.998
     evaluate_every: int = 1000
     evaluate_images: int = 60

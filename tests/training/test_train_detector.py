@@ -19,7 +19,7 @@ from cpnpose.models.weights import load_state, read_metadata
 from cpnpose.training import train_detector as trainer
 from cpnpose.training.detector_augment import compose
 from cpnpose.training.detector_batch import make_batch
-from cpnpose.training.detector_data import BoxDataset, read_samples
+from cpnpose.training.detector_data import BoxDataset, BoxSample, read_samples
 from cpnpose.training.detector_options import DetectorTraining, scaled_groups
 from cpnpose.training.run import read_log
 
@@ -99,6 +99,36 @@ def test_boxes_of_canvases_lie_on_the_pixels(data: Path) -> None:
                 people += 1
                 assert (inner > 130).mean() > 0.97
     assert people > 60
+
+
+def test_the_box_of_a_turned_person_hugs_it(tmp_path: Path) -> None:
+    """A person of the form of an ellipse: its box can be seen at every angle."""
+    pixels = np.zeros((120, 160, 3), np.uint8)
+    cv2.ellipse(pixels, (80, 60), (14, 45), 0, 0, 360, (255, 255, 255), -1)
+    cv2.imwrite(str(tmp_path / "person.png"), pixels)
+    sample = BoxSample(
+        path=tmp_path / "person.png",
+        image_id=0,
+        boxes_xyxy=np.array([[66, 15, 95, 106]], np.float32),
+        ignore_xyxy=np.zeros((0, 4), np.float32),
+        complete=True,
+    )
+    tallest, widest = 0.0, 0.0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        canvas = compose(
+            BoxDataset([sample]), rng, (140, 180), nominal_side=140.0, mosaic=0.0, turn=1.0, turn_degrees=90.0
+        )
+        rows, columns = np.nonzero((canvas.pixels > 130).all(2))
+        if len(rows) < 100 or not len(canvas.boxes_xyxy):  # darkened, or cut off
+            continue
+        box = canvas.boxes_xyxy[0]
+        seen = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+        np.testing.assert_allclose(box, seen, atol=4)
+        width, height = box[2:] - box[:2]
+        tallest, widest = max(tallest, height / width), max(widest, width / height)
+    assert tallest > 2
+    assert widest > 2
 
 
 def test_a_batch_depends_on_seed_and_step_only(options: DetectorTraining) -> None:
