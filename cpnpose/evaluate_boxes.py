@@ -13,11 +13,12 @@ import torch
 from torchvision.ops import box_iou, nms
 
 from cpnpose.errors import InputError
-from cpnpose.pose.types import Detections, ImageArray
+from cpnpose.pose.types import Detections, ImageArray, IntArray
 from cpnpose.training.detector_data import read_coco, read_pixels
 
 _PERSON = 1
 _BATCH = 4
+_HEIGHTS = (32, 40, 64, 128, 256)
 
 Detect = Callable[[list[ImageArray]], list[Detections]]
 """Images of one shape (H, W, 3) uint8 RGB to the boxes in each."""
@@ -167,18 +168,12 @@ def _best_score(annotations: Path, found: Mapping[int, Detections]) -> tuple[flo
         counted = np.array([flag for _, flag in rows], bool)
         people += int(counted.sum())
         true = torch.tensor([box for box, _ in rows], dtype=torch.float32).reshape(-1, 4)
-        overlaps = box_iou(torch.from_numpy(boxes.boxes_xyxy), true).numpy()
-        free = np.ones(len(rows), bool)
-        for row in np.argsort(-boxes.scores, kind="stable"):
-            candidates = np.flatnonzero((overlaps[row] >= 0.5) & free)
-            match = candidates[np.argmax(overlaps[row][candidates])] if len(candidates) else None
-            width, height = boxes.boxes_xyxy[row, 2:] - boxes.boxes_xyxy[row, :2]
-            if match is not None:
-                free[match] = False
-            if (match is None and width * height <= 32**2) or (match is not None and not counted[match]):
+        sides = boxes.boxes_xyxy[:, 2:] - boxes.boxes_xyxy[:, :2]
+        for row, match in enumerate(_matches(boxes, true)):
+            if (match < 0 and sides[row].prod() <= 32**2) or (match >= 0 and not counted[match]):
                 continue
             scores.append(float(boxes.scores[row]))
-            hits.append(match is not None)
+            hits.append(match >= 0)
     if not hits or not people:
         return 0.5, 0.0, 0.0
     order = np.argsort(-np.array(scores), kind="stable")
@@ -191,6 +186,54 @@ def _best_score(annotations: Path, found: Mapping[int, Detections]) -> tuple[flo
         round(100 * float(true_positives[best] / count[best]), 1),
         round(100 * float(true_positives[best] / people), 1),
     )
+
+
+def recall_by_height(annotations: Path, found: Mapping[int, Detections], score: float) -> dict[str, dict[str, float]]:
+    """How many people of each height have a box of at least ``score`` at IoU 0.5; crowds do not count.
+
+    Heights are those of an image brought to as many pixels as 640x480 has. Returns, by range of heights in pixels, the
+    ``recall`` in percent and the number of ``people``.
+    """
+    data = read_coco(annotations)
+    heights, hits = [], []
+    for entry in data["images"]:
+        people = found.get(int(entry["id"]))
+        rows = [
+            row["bbox"]
+            for row in data["annotations"]
+            if row["image_id"] == entry["id"]
+            and row.get("category_id", _PERSON) == _PERSON
+            and not row.get("iscrowd", 0)
+        ]
+        if people is None or not rows:
+            continue
+        true = torch.tensor(rows, dtype=torch.float32)
+        heights += (true[:, 3] * (640 * 480 / (entry["width"] * entry["height"])) ** 0.5).tolist()
+        true[:, 2:] += true[:, :2]
+        sure = people.scores >= score
+        matches = _matches(Detections(people.boxes_xyxy[sure], people.scores[sure]), true)
+        hits += np.isin(np.arange(len(true)), matches).tolist()
+    ranges = np.digitize(heights, _HEIGHTS)
+    table = {}
+    for number in range(len(_HEIGHTS) + 1):
+        inside = np.array(hits, bool)[ranges == number]
+        low, high = [0, *_HEIGHTS][number], [*map(str, _HEIGHTS), ""][number]
+        if len(inside):
+            table[f"{low}-{high}"] = {"recall": round(100 * float(inside.mean()), 1), "people": len(inside)}
+    return table
+
+
+def _matches(boxes: Detections, true: torch.Tensor) -> IntArray:
+    """For each box the row of the true box (n, 4) that it finds at IoU 0.5, or -1; the best boxes choose first."""
+    overlaps = box_iou(torch.from_numpy(boxes.boxes_xyxy), true).numpy()
+    matches = np.full(len(boxes), -1, np.int64)
+    free = np.ones(len(true), bool)
+    for row in np.argsort(-boxes.scores, kind="stable"):
+        candidates = np.flatnonzero((overlaps[row] >= 0.5) & free)
+        if len(candidates):
+            matches[row] = candidates[np.argmax(overlaps[row][candidates])]
+            free[matches[row]] = False
+    return matches
 
 
 def _percent(values: Any) -> float:

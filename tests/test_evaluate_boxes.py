@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cpnpose.errors import InputError
-from cpnpose.evaluate_boxes import box_metrics, detect_all, suppressed, sweep_thresholds
+from cpnpose.evaluate_boxes import box_metrics, detect_all, recall_by_height, suppressed, sweep_thresholds
 from cpnpose.pose.types import Detections, ImageArray
 
 pytest.importorskip("pycocotools")
@@ -79,6 +79,18 @@ def test_sweep_finds_the_score_between_people_and_others(annotations: Path) -> N
     assert best["nms"] < 0.8
     assert best["score"] == pytest.approx(0.65)
     assert (best["precision"], best["recall"]) == (100, 100)
+
+
+def test_recall_counts_people_by_their_height_in_a_640x480_image(annotations: Path) -> None:
+    found = {1: people((BIG, 0.7), (BIG, 0.6), (CROWD, 0.9)), 2: people((BIG, 0.4))}
+    scale = (640 * 480 / (300 * 200)) ** 0.5
+    assert 40 < 20 * scale < 64
+    assert 128 < 80 * scale < 256
+    assert recall_by_height(annotations, found, 0.5) == {
+        "40-64": {"recall": 0, "people": 1},
+        "128-256": {"recall": 50, "people": 2},
+    }
+    assert recall_by_height(annotations, {2: found[2]}, 0.3) == {"128-256": {"recall": 100, "people": 1}}
 
 
 def test_detect_all_gives_each_image_its_own_people(annotations: Path) -> None:

@@ -35,7 +35,7 @@ def evaluate_boxes_command(
     from rich.console import Console
     from rich.table import Table
 
-    from cpnpose.evaluate_boxes import box_metrics, detect_all, suppressed, sweep_thresholds
+    from cpnpose.evaluate_boxes import box_metrics, detect_all, recall_by_height, suppressed, sweep_thresholds
     from cpnpose.pipeline.load_detector import load_detector
 
     find = load_detector(
@@ -43,11 +43,10 @@ def evaluate_boxes_command(
         weights=detector_weights,
         device=device,
         precision=precision,
-        score=_RAW_SCORE,
         nms=_RAW_NMS,
         max_people=300,
     )
-    raw = detect_all(find, annotations, data, limit=limit)
+    raw = detect_all(find.with_score(_RAW_SCORE), annotations, data, limit=limit)
     thresholds = sweep_thresholds(annotations, raw)
     chosen = thresholds["best"]["nms"] if nms is None else nms
     metrics = box_metrics(annotations, suppressed(raw, chosen))
@@ -62,6 +61,9 @@ def evaluate_boxes_command(
         f"best NMS by AP: {best['nms']:g}; best score by F1 there: {best['score']:g} "
         f"(precision {best['precision']:g} %, recall {best['recall']:g} % of people above 32x32 pixels)"
     )
+    heights = recall_by_height(annotations, suppressed(raw, chosen), find.score)
+    told = ", ".join(f"{name}: {row['recall']:g} % of {row['people']}" for name, row in heights.items())
+    console.print(f"found at the default score {find.score:g}, by height in pixels of a 640x480 image: {told}")
     if report is not None:
         content = {
             **metrics,
@@ -70,6 +72,8 @@ def evaluate_boxes_command(
             "detector": str(detector_weights or detector),
             "precision": precision,
             "thresholds": thresholds,
+            "score": find.score,
+            "recall_by_height": heights,
         }
         try:
             report.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
