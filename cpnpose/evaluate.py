@@ -62,6 +62,8 @@ class EvaluationOptions:
     """``gt`` (annotated boxes, score 1), ``detector``, or the path of a COCO detections file."""
     weights: str = "default"
     detector: str = "default"
+    detector_weights: Path | None = None
+    """A weights file in the place of the named detector's."""
     flip: bool = True
     fast: bool = False
     decoding: Decoding | None = None
@@ -125,7 +127,7 @@ def evaluate_pose(options: EvaluationOptions) -> Evaluation:
         "weights": network.metadata.name if network.metadata and network.metadata.name else str(options.weights),
         "size": f"{network.input_size[0]}x{network.input_size[1]}",
         "annotations": options.annotations.name,
-        "boxes": options.detector if options.boxes == "detector" else options.boxes,
+        "boxes": str(options.detector_weights or options.detector) if options.boxes == "detector" else options.boxes,
         "flip": options.flip,
         "decoding": network.decoding,
         "map": "GlobalNet" if options.fast else "RefineNet",
@@ -139,7 +141,11 @@ def evaluate_pose(options: EvaluationOptions) -> Evaluation:
 def _box_source(options: EvaluationOptions, names: dict[int, str]) -> Detector:
     if options.boxes == "detector":
         return load_detector(
-            options.detector, device=options.device, precision=options.precision, score=options.box_score
+            options.detector,
+            weights=options.detector_weights,
+            device=options.device,
+            precision=options.precision,
+            score=options.box_score,
         )
     by_id = load_boxes(options.boxes, score=options.box_score)
     if by_id.people.keys() & names.keys():

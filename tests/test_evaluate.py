@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cpnpose.errors import CpnposeError, InputError
+from cpnpose.errors import CpnposeError, InputError, WeightsError
 from cpnpose.evaluate import EvaluationOptions, coco_results, evaluate_pose, keypoint_errors, keypoint_metrics
+from cpnpose.models.detector import ARCHITECTURE, DetectorConfig, build_detector
+from cpnpose.models.weights import WeightsMetadata, save_weights
 from cpnpose.pose.keypoints import KEYPOINT_NAMES
 from cpnpose.pose.types import Poses
 
@@ -188,8 +191,6 @@ def test_the_report_has_the_figures_and_their_protocol(options: EvaluationOption
 
 def test_boxes_of_a_file_give_what_annotated_boxes_give(options: EvaluationOptions, tmp_path: Path) -> None:
     """As detections by image id, as detections by file name, and as the annotation file itself."""
-    import dataclasses
-
     people = json.loads(options.annotations.read_text())["annotations"]
     by_id = [{"image_id": p["image_id"], "category_id": 1, "bbox": p["bbox"], "score": 1.0} for p in people]
     by_name = [box | {"image_id": f"{box['image_id']:012d}.png"} for box in by_id]
@@ -205,6 +206,19 @@ def test_boxes_of_a_file_give_what_annotated_boxes_give(options: EvaluationOptio
     (tmp_path / "others.json").write_text(json.dumps(others))
     with pytest.raises(InputError, match=r"others\.json: no box of any image of .*truth\.json"):
         evaluate_pose(dataclasses.replace(options, boxes=str(tmp_path / "others.json")))
+
+
+def test_a_detector_of_a_file_takes_the_place_of_the_named_one(options: EvaluationOptions, tmp_path: Path) -> None:
+    config = DetectorConfig(channels=16, hidden=32, proposals=20, input_pixels=96 * 128)
+    metadata = WeightsMetadata(
+        architecture=ARCHITECTURE, input_size=(96, 128), kind="detector", config=dataclasses.asdict(config)
+    )
+    path = tmp_path / "tiny.safetensors"
+    save_weights(path, build_detector(config).state_dict(), metadata)
+    detected = dataclasses.replace(options, boxes="detector", detector="default", detector_weights=path)
+    assert evaluate_pose(detected).report["protocol"]["boxes"] == str(path)
+    with pytest.raises(WeightsError, match=r"none\.safetensors"):
+        evaluate_pose(dataclasses.replace(detected, detector_weights=tmp_path / "none.safetensors"))
 
 
 def test_missing_files_are_told(options: EvaluationOptions, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ def evaluate_command(
     boxes: Annotated[str, typer.Option(help="gt, detector, or a COCO detections file.")] = "gt",
     weights: Annotated[str, typer.Option(help="Pose weights: a name of the manifest or a file.")] = "default",
     detector: Annotated[str, typer.Option(help="Detector for --boxes detector.")] = "default",
+    detector_weights: Annotated[Path | None, typer.Option(help="A weights file in place of the named one.")] = None,
     flip: Annotated[bool, typer.Option(help="Flip test.")] = True,
     fast: Annotated[bool, typer.Option(help="GlobalNet's finest map only.")] = False,
     decoding: Annotated[str, typer.Option(help="weights (what the weights name), published, or dark.")] = "weights",
@@ -42,7 +43,8 @@ def evaluate_command(
     if decoding not in ("weights", "published", "dark"):
         raise OptionError(f"--decoding {decoding}: use weights, published or dark")
     options = EvaluationOptions(
-        annotations=annotations, data=data, boxes=boxes, weights=weights, detector=detector, flip=flip, fast=fast,
+        annotations=annotations, data=data, boxes=boxes, weights=weights, detector=detector,
+        detector_weights=detector_weights, flip=flip, fast=fast,
         decoding=None if decoding == "weights" else decoding,  # type: ignore[arg-type]
         device=device, precision=precision, batch=batch, oks_nms=oks_nms,
     )  # fmt: skip
