@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from cpnpose.models.backbone import ResNetFeatures
 from cpnpose.models.cpn import CPN, Bottleneck, PredictionHead
 from cpnpose.models.fuse_backbone import FusedMobileNetV2, FusedResNet
-from cpnpose.models.fuse_conv import fold_layers, folded_matrix, from_matrix
+from cpnpose.models.fuse_conv import Activation, fold_layers, folded_matrix, from_matrix
 from cpnpose.models.fuse_upsample import sum_upsampled
 
 CPU_CHUNK = 8
@@ -67,7 +67,10 @@ class FusedCPN(nn.Module):
         down, down_bias = folded_matrix(net.top_down[2])
         self.from_p3 = from_matrix(matrix @ down, matrix @ down_bias)
         outputs = [len(matrix)] if fast else [len(first), len(shortcut)]
-        self.from_c2 = nn.ModuleList(map(from_matrix, torch.split(matrix, outputs), torch.split(bias, outputs)))
+        self.split = outputs[0]
+        activations: tuple[Activation, ...] = ("relu", "none")
+        pairs = zip(torch.split(matrix, outputs), torch.split(bias, outputs), activations, strict=False)
+        self.from_c2 = nn.ModuleList(from_matrix(*pair) for pair in pairs)
 
     def forward(self, crops: Tensor) -> Tensor:
         if crops.device.type != "cpu" or len(crops) <= CPU_CHUNK:
@@ -77,19 +80,25 @@ class FusedCPN(nn.Module):
     def _chunk(self, crops: Tensor) -> Tensor:
         c5, c4, c3, c2 = self.backbone(crops.contiguous(memory_format=torch.channels_last))
         p5 = self.laterals[0](c5)  # (N, width, H/32, W/32)
-        p4 = sum_upsampled(self.laterals[1](c4), [self.top_down[0](p5)])
-        p3 = sum_upsampled(self.laterals[2](c3), [self.top_down[1](p4)])  # (N, width, H/8, W/8)
+        l4, l3 = self.laterals[1](c4), self.laterals[2](c3)
+        p4 = sum_upsampled([self.top_down[0](p5)], _size(l4), fine=l4)
+        p3 = sum_upsampled([self.top_down[1](p4)], _size(l3), fine=l3)  # (N, width, H/8, W/8)
         l2 = self.laterals[3](c2)  # (N, width, H/4, W/4)
+        size = _size(l2)
         if self.fast:
-            return self.head(sum_upsampled(self.from_c2[0](l2), [self.from_p3(p3)]).relu_())  # type: ignore[no-any-return]
+            return self.head(self.from_c2[0](l2, add=sum_upsampled([self.from_p3(p3)], size)))  # type: ignore[no-any-return]
         r5, r4, r3 = (block(level) for block, level in zip(self.cascade, (p5, p4, p3), strict=True))
         parts = [self.coarse[0](r5), self.coarse[1](r4), self.coarse[2](r3, add=self.from_p3(p3))]
         # the two 1x1 convolutions of the merging bottleneck: the first, and the shortcut
-        middle, shortcut = self.from_c2[0](l2), self.from_c2[1](l2)
-        split = middle.shape[1]
-        middle = sum_upsampled(middle, parts, slice(0, split)).relu_()
-        shortcut = sum_upsampled(shortcut, parts, slice(split, None))
-        return self.head(self.conv3(self.conv2(middle), add=shortcut))  # type: ignore[no-any-return]
+        first, shortcut = self.from_c2
+        split = self.split
+        middle = first(l2, add=sum_upsampled(parts, size, channels=slice(0, split)))
+        beside = sum_upsampled(parts, size, channels=slice(split, None), fine=shortcut(l2))
+        return self.head(self.conv3(self.conv2(middle), add=beside))  # type: ignore[no-any-return]
+
+
+def _size(x: Tensor) -> tuple[int, int]:
+    return x.shape[-2], x.shape[-1]
 
 
 class FusedBottleneck(nn.Module):

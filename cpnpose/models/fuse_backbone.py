@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cpnpose.models.backbone import MobileNetV2Features, ResNetFeatures
@@ -30,17 +32,35 @@ class FusedResNet(nn.Module):
     def __init__(self, net: ResNetFeatures) -> None:
         super().__init__()
         self.stem = fold(net.conv1, net.bn1, "relu")
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         stages = (net.layer1, net.layer2, net.layer3, net.layer4)
         self.stages = nn.ModuleList(nn.Sequential(*map(FusedResidual, stage)) for stage in stages)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        x = self.maxpool(self.stem(x))  # (N, 64, H/4, W/4)
+        x = _max_pool(self.stem(x))  # (N, 64, H/4, W/4)
         maps: list[Tensor] = []
         for stage in self.stages:
             x = stage(x)
             maps.append(x)
         return maps[::-1]
+
+
+def _max_pool(x: Tensor) -> Tensor:
+    """3x3, stride 2, padding 1, of values that are not negative (N, C, H, W), H and W even.
+
+    On the CPU in two passes over whole rows and columns, and on the bits as integers, whose order is the same: several
+    times faster than PyTorch's own for channels-last reduced precision.
+    """
+    integer = {torch.bfloat16: torch.int16, torch.float32: torch.int32}.get(x.dtype)
+    if x.device.type != "cpu" or integer is None:
+        return F.max_pool2d(x, 3, stride=2, padding=1)
+    bits = x.view(integer)
+    rows = torch.maximum(bits[:, :, 0::2], bits[:, :, 1::2])  # rows 2i and 2i + 1
+    above = rows[:, :, 1:]
+    torch.maximum(above, bits[:, :, 1:-1:2], out=above)  # and 2i - 1
+    columns = torch.maximum(rows[..., 0::2], rows[..., 1::2])
+    left = columns[..., 1:]
+    torch.maximum(left, rows[..., 1:-1:2], out=left)
+    return columns.view(x.dtype)
 
 
 class FusedInvertedResidual(nn.Module):

@@ -13,26 +13,35 @@ from torch import Tensor
 from cpnpose.models.upsample import resampling_matrix
 
 
-def sum_upsampled(fine: Tensor, parts: list[Tensor], channels: slice = slice(None)) -> Tensor:
-    """``fine + sum(up(part[:, channels]))``, in place of ``fine`` where its layout allows.
+def sum_upsampled(
+    parts: list[Tensor], size: tuple[int, int], *, channels: slice = slice(None), fine: Tensor | None = None
+) -> Tensor:
+    """``sum(up(part[:, channels]))`` at ``size`` (H, W), plus ``fine`` if given, in whose place it then stands where
+    its layout allows.
 
     Args:
-        fine: (N, C, H, W), channels-last.
         parts: maps (N, C', h, w) of any sizes, channels-last.
+        size: (H, W) of the result.
         channels: which of the C' channels of each part to take; C of them.
+        fine: (N, C, H, W), channels-last.
+
+    Returns:
+        (N, C, H, W), channels-last.
     """
-    fine = fine.contiguous(memory_format=torch.channels_last)
-    count, depth, height, width = fine.shape
-    if count == 0:
-        return fine
+    count, (height, width) = len(parts[0]), size
+    depth = len(range(*channels.indices(parts[0].shape[1])))
     rows, matrices = [], []
     for part in parts:
         h, w = part.shape[-2:]
         line = part.permute(0, 2, 3, 1)[..., channels].reshape(count * h, w, depth)
-        across = resampling_matrix(w, width, fine.dtype, fine.device).expand(count * h, width, w)
+        across = resampling_matrix(w, width, part.dtype, part.device).expand(count * h, width, w)
         rows.append(torch.bmm(across, line).view(count, h, width * depth))
-        matrices.append(resampling_matrix(h, height, fine.dtype, fine.device))
+        matrices.append(resampling_matrix(h, height, part.dtype, part.device))
     down = torch.cat(matrices, dim=1).expand(count, -1, -1)  # (N, H, sum of h)
     stacked = rows[0] if len(rows) == 1 else torch.cat(rows, dim=1)  # (N, sum of h, W C)
-    fine.permute(0, 2, 3, 1).view(count, height, width * depth).baddbmm_(down, stacked)
-    return fine
+    if fine is None:
+        total = torch.bmm(down, stacked)
+    else:
+        fine = fine.contiguous(memory_format=torch.channels_last)
+        total = fine.permute(0, 2, 3, 1).view(count, height, width * depth).baddbmm_(down, stacked)
+    return total.view(count, height, width, depth).permute(0, 3, 1, 2)
