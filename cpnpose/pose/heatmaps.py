@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from cpnpose.pose.keypoints import FLIP_INDEX
@@ -23,6 +23,7 @@ _BORDER = 10
 _BLUR_SIGMA = 3.5  # what OpenCV derives for a kernel of 21
 _DARK_KERNEL = 11
 _DARK_SIGMA = 2.0
+_CPU_PEOPLE = 8  # are decoded at once: more would leave the cache
 
 
 def target_sigmas(input_size: tuple[int, int]) -> tuple[float, float, float, float]:
@@ -91,19 +92,20 @@ def decode_published(maps: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         (N, K, 2) float32 crop pixels, corner-origin, and (N, K) float32 scores: map / 255 + 0.5 at the keypoint.
     """
-    h, w = maps.shape[-2:]
+    return _in_parts(_decode_published, maps)
+
+
+def _decode_published(maps: Tensor) -> tuple[Tensor, Tensor]:
+    n, k, h, w = maps.shape
     maps = maps.float()
-    scaled = maps / _no_zero(maps.contiguous().flatten(2).amax(-1)[..., None, None])
-    blurred = _blur(scaled, _BORDER, 2 * _BORDER + 1, _BLUR_SIGMA).contiguous().flatten(2)  # (N, K, (h + 20)(w + 20))
-    wide = w + 2 * _BORDER
-    first = blurred.argmax(-1)
-    second = blurred.scatter_(-1, first[..., None], -math.inf).argmax(-1)
-    place = torch.stack([first % wide, first // wide], -1).float()
-    other = torch.stack([second % wide, second // wide], -1).float()
-    step = other - place
-    place = place - _BORDER + 0.25 * step / step.norm(dim=-1, keepdim=True).clamp_min(1e-3)
+    # To divide by a positive maximum would move no maximum; a negative one turns the map round.
+    turned = torch.where(maps.flatten(2).amax(-1, keepdim=True) < 0, -1.0, 1.0)
+    blurred = _blur(maps * turned[..., None], _BORDER, 2 * _BORDER + 1, _BLUR_SIGMA).flatten(0, 1)
+    first, second = _two_largest(blurred)  # (N K, 2)
+    step = (second - first).float()
+    place = first - _BORDER + 0.25 * step / step.norm(dim=-1, keepdim=True).clamp_min(1e-3)
     limit = place.new_tensor([w - 1, h - 1])
-    place = place.clamp_min(0).minimum(limit)
+    place = place.clamp_min(0).minimum(limit).view(n, k, 2)
     return place * 4 + 2, _score_at(maps, place.round().long())
 
 
@@ -114,11 +116,14 @@ def decode_dark(maps: Tensor) -> tuple[Tensor, Tensor]:
     keypoint to a fraction of a pixel (Zhang et al., "Distribution-Aware Coordinate Representation for Human Pose
     Estimation", CVPR 2020, equations 4 to 9). Arguments and results as in :func:`decode_published`.
     """
+    return _in_parts(_decode_dark, maps)
+
+
+def _decode_dark(maps: Tensor) -> tuple[Tensor, Tensor]:
     n, k, h, w = maps.shape
     maps = maps.float()
     smooth = _blur(maps, 0, _DARK_KERNEL, _DARK_SIGMA)
-    best = smooth.flatten(2).argmax(-1)  # (N, K)
-    x, y = best % w, best // w
+    x, y = (index.view(n, k) for index in _largest(smooth.flatten(0, 1)))
     inner_x, inner_y = x.clamp(1, w - 2), y.clamp(1, h - 2)
     centre = inner_y * w + inner_x
     steps = torch.tensor([-w - 1, -w, -w + 1, -1, 0, 1, w - 1, w, w + 1], device=maps.device)
@@ -144,22 +149,43 @@ def _score_at(maps: Tensor, place: Tensor) -> Tensor:
     return maps.flatten(2).gather(-1, index[..., None])[..., 0] / PEAK + 0.5
 
 
-def _no_zero(x: Tensor) -> Tensor:
-    return torch.where(x == 0, torch.ones_like(x), x)
+def _in_parts(function: Callable[[Tensor], tuple[Tensor, Tensor]], maps: Tensor) -> tuple[Tensor, Tensor]:
+    """``function(maps)``, on a CPU for a few people at once, with maps (N, K, h, w) contiguous."""
+    size = _CPU_PEOPLE if maps.device.type == "cpu" else max(len(maps), 1)
+    xy, scores = zip(*(function(part.contiguous()) for part in maps.split(size)), strict=True)
+    return torch.cat(xy), torch.cat(scores)
+
+
+def _largest(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """x and y, both (M,), of the largest value of each map (M, h, w), the first of equals. In two steps, by row and in
+    the row, because the maximum itself is found much faster than its place."""
+    y = maps.amax(-1).argmax(-1)
+    return _row(maps, y).argmax(-1), y
+
+
+def _two_largest(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """(x, y), both (M, 2), of the largest and the second largest value of each map (M, h, w)."""
+    rows = maps.amax(-1)  # (M, h)
+    y = rows.argmax(-1)
+    row = _row(maps, y)
+    x = row.argmax(-1)
+    rest = row.scatter(-1, x[:, None], -math.inf)  # the row without the largest
+    other_y = rows.scatter(-1, y[:, None], rest.amax(-1, keepdim=True)).argmax(-1)
+    other_x = torch.where((other_y == y)[:, None], rest, _row(maps, other_y)).argmax(-1)
+    return torch.stack([x, y], -1), torch.stack([other_x, other_y], -1)
+
+
+def _row(maps: Tensor, y: Tensor) -> Tensor:
+    """Row y (M,) of each map (M, h, w): (M, w)."""
+    return maps[torch.arange(len(maps), device=maps.device), y]
 
 
 def _blur(maps: Tensor, border: int, kernel: int, sigma: float) -> Tensor:
-    """Pad maps (N, K, h, w) by zeros and blur them: (N, K, h + 2 border, w + 2 border)."""
-    if maps.device.type != "cpu":
-        along_y = _blur_matrix(maps.shape[-2], border, kernel, sigma, maps.device)
-        along_x = _blur_matrix(maps.shape[-1], border, kernel, sigma, maps.device)
-        return along_y @ maps @ along_x.T
-    # On a CPU a convolution of each channel is the quickest, in the layout in which the network leaves its maps.
-    channels, reach = maps.shape[1], border + kernel // 2
-    line = _blur_line(kernel, sigma).expand(channels, 1, 1, kernel).contiguous()
-    maps = maps.contiguous(memory_format=torch.channels_last)
-    across = F.conv2d(maps, line, padding=(0, reach), groups=channels)
-    return F.conv2d(across, line.view(channels, 1, kernel, 1), padding=(reach, 0), groups=channels)
+    """Pad maps (N, K, h, w) by zeros and blur them: (N, K, h + 2 border, w + 2 border). As products of matrices,
+    which are quicker than a convolution although most of their entries are zeros."""
+    along_y = _blur_matrix(maps.shape[-2], border, kernel, sigma, maps.device)
+    along_x = _blur_matrix(maps.shape[-1], border, kernel, sigma, maps.device)
+    return along_y @ (maps @ along_x.T)
 
 
 @functools.lru_cache(maxsize=8)
