@@ -23,6 +23,7 @@ from cpnpose.errors import OptionError
 from cpnpose.media.video import VideoReader
 from cpnpose.models.cpn import ARCHITECTURES, STRIDE, Architecture
 from cpnpose.pipeline.device import choose_device, choose_precision, device_name
+from cpnpose.pipeline.memory import keep_freed_memory
 from cpnpose.pipeline.options import ModelOptions, StreamOptions
 from cpnpose.pose.types import ImageArray
 
@@ -81,6 +82,7 @@ def bench(options: BenchOptions) -> dict[str, Any]:
         }
     }
     if options.video is not None:
+        keep_freed_memory()  # as the command does
         report["pipeline"] = pipeline(
             options.video, PoseEstimator(options=options.models), options.stream, options.frames
         )

@@ -126,6 +126,7 @@ def video(
     from cpnpose.cli.drawing import make_drawer
     from cpnpose.cli.video_run import VideoTask, open_reader
     from cpnpose.media.source import is_address
+    from cpnpose.pipeline.memory import keep_freed_memory
     from cpnpose.pipeline.options import ModelOptions, StreamOptions
     from cpnpose.pipeline.person import check_choice
 
@@ -183,6 +184,7 @@ def video(
     draw = make_drawer(
         threshold=draw_threshold, boxes=draw_boxes, ids=draw_ids, background=background, blur_faces=blur_faces
     )
+    keep_freed_memory()
     estimator = PoseEstimator(options=model_options)
     run_all(tasks, estimator, options, draw)
 

@@ -79,6 +79,7 @@ def webcam(
     from cpnpose.api import PoseEstimator
     from cpnpose.cli.drawing import make_drawer
     from cpnpose.cli.webcam_run import LiveTask, process_live
+    from cpnpose.pipeline.memory import keep_freed_memory
     from cpnpose.pipeline.options import ModelOptions, StreamOptions
 
     options = StreamOptions(
@@ -121,4 +122,5 @@ def webcam(
     draw = make_drawer(
         threshold=draw_threshold, boxes=draw_boxes, ids=draw_ids, background=background, blur_faces=blur_faces
     )
+    keep_freed_memory()
     process_live(task, PoseEstimator(options=model_options), options, draw)

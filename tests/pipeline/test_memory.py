@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+_SCRIPT = """
+import resource, sys
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+from cpnpose.pipeline.memory import keep_freed_memory
+
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+
+def frames(count):
+    for _ in range(count):
+        blocks = [np.ones(20 << 20, np.uint8) for _ in range(5)]
+        del blocks
+
+with ThreadPoolExecutor(1) as pool:
+    for thread in (frames, lambda count: pool.submit(frames, count).result()):
+        thread(3)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    frames(10)
+    pool.submit(frames, 10).result()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_memory_is_not_asked_for_anew_with_every_frame() -> None:
+    def faults(how: str) -> int:
+        return int(subprocess.run([sys.executable, "-c", _SCRIPT, how], capture_output=True, check=True).stdout)
+
+    assert faults("keep") < 0.05 * faults("default")
