@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torchvision.ops import nms as suppress
 
 from cpnpose.models.detector import Detector, normalize
-from cpnpose.pose.types import FloatArray, ImageArray
+from cpnpose.models.device_images import resized
+from cpnpose.pose.types import FloatArray, Picture
 
 _CELL = 32
 _MOST_ASPECT = 4.0
@@ -60,12 +59,12 @@ class DetectorNetwork(nn.Module):
 
     @torch.inference_mode()
     def detect(
-        self, images: Sequence[ImageArray], *, score: float, nms: float, max_people: int = 100
+        self, images: Sequence[Picture], *, score: float, nms: float, max_people: int = 100
     ) -> list[tuple[FloatArray, FloatArray]]:
         """People in images of one shape.
 
         Args:
-            images: (H, W, 3) uint8 RGB each, all of the same shape.
+            images: (H, W, 3) uint8 RGB each, all of the same shape, arrays or tensors on the device.
             score: boxes below it are left out.
             nms: intersection over union above which the weaker of two boxes is left out; 1 keeps all.
             max_people: most boxes per image.
@@ -77,35 +76,20 @@ class DetectorNetwork(nn.Module):
             return []
         height, width = images[0].shape[:2]
         small_height, small_width = network_size(height, width, self.input_pixels)
-        pixels = normalize(self._resized(images, small_height, small_width)).to(self.dtype)
+        pixels = normalize(resized(images, small_height, small_width, self.device)).to(self.dtype)
         factors = torch.tensor([width / small_width, height / small_height] * 2, device=self.device)
-        people = []
+        tables = []
         for boxes, scores in self.model(pixels):
             rows = torch.where(scores >= score)[0]
             rows = rows[scores[rows].argsort(descending=True, stable=True)]
             if nms < 1:
                 rows = rows[suppress(boxes[rows], scores[rows], nms)]
             rows = rows[:max_people]
-            table = torch.cat([boxes[rows] * factors, scores[rows, None]], 1).cpu().numpy()
-            people.append((table[:, :4].astype(np.float32), table[:, 4].astype(np.float32)))
-        return people
+            tables.append(torch.cat([boxes[rows] * factors, scores[rows, None]], 1))
+        table = torch.cat(tables).float().cpu().numpy()  # one transfer back
+        parts = np.split(table, np.cumsum([len(rows) for rows in tables])[:-1])
+        return [(part[:, :4].copy(), part[:, 4].copy()) for part in parts]
 
-    def _resized(self, images: Sequence[ImageArray], height: int, width: int) -> Tensor:
-        """uint8 (N, height, width, 3) on the device: shrunk by OpenCV on a CPU, there on a graphics card."""
-        if self.device.type == "cpu":
-            return torch.from_numpy(np.stack([shrink(image, height, width) for image in images]))
-        pixels = torch.from_numpy(np.stack(images)).to(self.device, non_blocking=True).permute(0, 3, 1, 2).float()
-        sized = F.interpolate(pixels, (height, width), mode="bilinear", antialias=True)
-        return sized.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
-
-    def forward(self, images: Sequence[ImageArray], **options: Any) -> list[tuple[FloatArray, FloatArray]]:
+    def forward(self, images: Sequence[Picture], **options: Any) -> list[tuple[FloatArray, FloatArray]]:
         """The same as :meth:`detect`."""
         return self.detect(images, **options)
-
-
-def shrink(image: ImageArray, height: int, width: int) -> ImageArray:
-    """An image (H, W, 3) at (height, width): by area where it becomes clearly smaller, else bilinear."""
-    if image.shape[:2] == (height, width):
-        return image
-    way = cv2.INTER_AREA if image.shape[0] > 1.3 * height else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (width, height), interpolation=way), np.uint8)

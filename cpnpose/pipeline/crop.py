@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cpnpose.pose.geometry import crop_affines, crop_boxes
-from cpnpose.pose.types import Detections, FloatArray, ImageArray, PersonCrops, Preprocessing
+from cpnpose.pose.types import Detections, FloatArray, ImageArray, IntArray, PersonCrops, Preprocessing
 
 
 def warp(image: ImageArray, affine: FloatArray, size: tuple[int, int], fill: tuple[float, float, float]) -> ImageArray:
@@ -22,15 +22,22 @@ def warp(image: ImageArray, affine: FloatArray, size: tuple[int, int], fill: tup
         (height, width, 3) uint8.
     """
     matrix = np.asarray(affine, np.float64).copy()
-    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
-    if scale < 0.5:
-        image, matrix = _shrink(image, matrix, size, factor=int(1 / scale))
+    factor = shrink_factor(affine)
+    if factor > 1:
+        image, matrix = _shrink(image, matrix, size, factor)
     # From corner-origin to OpenCV's frame, in which pixel centres are whole numbers.
     matrix[:, 2] += matrix[:, :2] @ np.array([0.5, 0.5]) - 0.5
     warped: ImageArray = cv2.warpAffine(  # type: ignore[assignment]
         image, matrix, (size[1], size[0]), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=fill
     )
     return warped
+
+
+def shrink_factor(affine: FloatArray) -> int:
+    """By which whole factor an image is shrunk before it is resampled through ``affine`` (2, 3): 1 where the crop is at
+    least half as fine as the image."""
+    scale = float(np.sqrt(abs(np.linalg.det(np.asarray(affine[:, :2], np.float64)))))
+    return int(1 / scale) if scale < 0.5 else 1
 
 
 def _shrink(
@@ -70,12 +77,20 @@ def crop_persons(
     Returns:
         Crops in the order of the images and, within an image, of its detections. No people give N = 0.
     """
-    count = sum(len(found) for found in detections)
-    pixels = np.empty((count, *input_size, 3), np.uint8)
-    boxes = np.concatenate([np.zeros((0, 4), np.float32), *(found.boxes_xyxy for found in detections)])
-    scores = np.concatenate([np.zeros((0,), np.float32), *(found.scores for found in detections)])
-    frames = np.repeat(np.arange(len(images), dtype=np.int64), [len(found) for found in detections])
-    affines = crop_affines(crop_boxes(boxes, input_size, preprocessing.box_padding), input_size)
+    boxes, scores, frames, affines = people_of(detections, input_size, preprocessing)
+    pixels = np.empty((len(boxes), *input_size, 3), np.uint8)
     for row, (frame, affine) in enumerate(zip(frames.tolist(), affines, strict=True)):
         pixels[row] = warp(images[frame], affine, input_size, preprocessing.mean)
-    return PersonCrops(pixels, affines, frames, boxes.astype(np.float32), scores.astype(np.float32))
+    return PersonCrops(pixels, affines, frames, boxes, scores)
+
+
+def people_of(
+    detections: Sequence[Detections], input_size: tuple[int, int], preprocessing: Preprocessing
+) -> tuple[FloatArray, FloatArray, IntArray, FloatArray]:
+    """All people of several images in one table: boxes (N, 4), scores (N,), the images' numbers (N,), and the maps
+    (N, 2, 3) from their image to their crop."""
+    boxes = np.concatenate([np.zeros((0, 4), np.float32), *(found.boxes_xyxy for found in detections)])
+    scores = np.concatenate([np.zeros((0,), np.float32), *(found.scores for found in detections)])
+    frames = np.repeat(np.arange(len(detections), dtype=np.int64), [len(found) for found in detections])
+    affines = crop_affines(crop_boxes(boxes, input_size, preprocessing.box_padding), input_size)
+    return boxes.astype(np.float32), scores.astype(np.float32), frames, affines

@@ -10,13 +10,13 @@ import torch
 
 from cpnpose.errors import CpnposeError
 from cpnpose.pipeline.device import is_out_of_memory
-from cpnpose.pose.types import Detections, FloatArray, ImageArray
+from cpnpose.pose.types import Detections, FloatArray, Picture
 
 
 class Detector(Protocol):
     """What the pipeline asks of whatever finds people."""
 
-    def __call__(self, images: list[ImageArray], indices: Sequence[int] | None = None) -> list[Detections]:
+    def __call__(self, images: Sequence[Picture], indices: Sequence[int] | None = None) -> list[Detections]:
         """People of each image (H, W, 3) uint8 RGB; ``indices`` are the images' numbers in the input."""
         ...
 
@@ -27,7 +27,7 @@ class DetectionNetwork(Protocol):
     device: torch.device
 
     def detect(
-        self, images: Sequence[ImageArray], *, score: float, nms: float, max_people: int
+        self, images: Sequence[Picture], *, score: float, nms: float, max_people: int
     ) -> list[tuple[FloatArray, FloatArray]]:
         """Boxes (n, 4) xyxy in image pixels and scores (n,), best first, for images of one shape."""
         ...
@@ -65,7 +65,7 @@ class PersonDetector:
             self.network, score=score, nms=self.nms, max_people=self.max_people, batch=self.batch, name=self.name
         )
 
-    def __call__(self, images: list[ImageArray], indices: Sequence[int] | None = None) -> list[Detections]:
+    def __call__(self, images: Sequence[Picture], indices: Sequence[int] | None = None) -> list[Detections]:
         """People of each image: boxes (N, 4) xyxy in its pixels, at most ``max_people``, best first.
 
         Out of memory, the batch is halved for this and all later calls.
@@ -92,13 +92,13 @@ class PersonDetector:
                 found[row] = person
         return found
 
-    def _detect(self, images: list[ImageArray]) -> list[Detections]:
+    def _detect(self, images: Sequence[Picture]) -> list[Detections]:
         height, width = images[0].shape[:2]
         limit = np.array([width, height] * 2, np.float32)
         results = self.network.detect(images, score=self.score, nms=self.nms, max_people=self.max_people)
         return [Detections(np.clip(boxes, 0, limit), scores) for boxes, scores in results]
 
-    def _halve(self, image: ImageArray, size: int, error: RuntimeError) -> None:
+    def _halve(self, image: Picture, size: int, error: RuntimeError) -> None:
         device = self.network.device
         if size == 1:
             raise CpnposeError(
@@ -113,13 +113,13 @@ class PersonDetector:
 class WholeImageDetector:
     """One person per image, whose box is the whole image."""
 
-    def __call__(self, images: list[ImageArray], indices: Sequence[int] | None = None) -> list[Detections]:
+    def __call__(self, images: Sequence[Picture], indices: Sequence[int] | None = None) -> list[Detections]:
         """A box (0, 0, width, height) of score 1 for each image."""
         boxes = (np.array([[0, 0, image.shape[1], image.shape[0]]], np.float32) for image in images)
         return [Detections(box, np.ones(1, np.float32)) for box in boxes]
 
 
-def _rows_by_shape(images: list[ImageArray]) -> list[list[int]]:
+def _rows_by_shape(images: Sequence[Picture]) -> list[list[int]]:
     """Rows of images of one shape each: a batch of several shapes would be padded, and its boxes would differ."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for row, image in enumerate(images):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cpnpose.errors import InputError
-from cpnpose.pose.types import Detections, ImageArray
+from cpnpose.pose.types import Detections, Picture
 
 _PERSON = 1
 
@@ -25,7 +25,7 @@ class FileDetector:
     def __init__(self, people: Mapping[int, Detections]) -> None:
         self.people = people
 
-    def __call__(self, images: list[ImageArray], indices: Sequence[int] | None = None) -> list[Detections]:
+    def __call__(self, images: Sequence[Picture], indices: Sequence[int] | None = None) -> list[Detections]:
         """The people of the images with these numbers; without numbers, of 0, 1, 2, ..."""
         return [self.people.get(index, Detections.empty()) for index in indices or range(len(images))]
 

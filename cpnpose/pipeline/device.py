@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, get_args
 
 import torch
@@ -10,6 +13,7 @@ from cpnpose.errors import OptionError
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+_of_thread = threading.local()
 
 
 def choose_device(name: str | torch.device = "auto") -> torch.device:
@@ -64,6 +68,21 @@ def cpu_multiplies_bfloat16() -> bool:
     """Whether this CPU has matrix instructions for bfloat16 (AVX-512 BF16 or AMX)."""
     checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return any(check is not None and bool(check()) for check in checks)
+
+
+@contextmanager
+def own_stream(device: torch.device) -> Iterator[None]:
+    """On a graphics card, a queue of this thread's own for what it starts inside: its copies run beside the computing
+    of other threads. Elsewhere nothing."""
+    if device.type != "cuda":
+        yield
+        return
+    stream: torch.cuda.Stream | None = getattr(_of_thread, "stream", None)
+    if stream is None or stream.device != device:  # each new one would have memory of its own
+        stream = _of_thread.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.default_stream(device))  # on which the networks were loaded
+    with torch.cuda.stream(stream):
+        yield
 
 
 def device_name(device: torch.device) -> str:

@@ -11,14 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from cpnpose.errors import CpnposeError
+from cpnpose.models.cuda_graph import GraphedNetwork, Recorder, record_graph
 from cpnpose.models.fuse import fuse
 from cpnpose.models.weights import WeightsMetadata, load_cpn
 from cpnpose.pipeline.device import choose_device, choose_precision, is_out_of_memory
 from cpnpose.pose.geometry import invert_affines, transform_points
 from cpnpose.pose.heatmaps import Decoding, decode, mirror_maps
-from cpnpose.pose.types import FloatArray, PersonCrops, Poses, Preprocessing
-
-_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+from cpnpose.pose.types import FloatArray, PersonCrops, Picture, Poses, Preprocessing
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,8 @@ class PoseNetwork:
         decoding: how heatmaps become keypoints.
         flip: average with the mirrored crop, and report the disagreement.
         batch: most crops in one go; None leaves the choice to the device.
+        recorder: the network runs from its recordings, see ``models/cuda_graph.py``; None records CUDA graphs on a
+            graphics card and nothing elsewhere.
     """
 
     def __init__(
@@ -56,10 +57,14 @@ class PoseNetwork:
         dtype: torch.dtype = torch.float32,
         flip: bool = False,
         batch: int | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.device = device or torch.device("cpu")
         self.dtype = dtype
         self.model = model.eval().to(device=self.device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        recorder = recorder or (record_graph if self.device.type == "cuda" else None)
+        if recorder is not None:
+            self.model = GraphedNetwork(self.model, recorder=recorder)
         self.input_size = input_size
         self.preprocessing = preprocessing
         self.decoding: Decoding = decoding
@@ -132,13 +137,9 @@ class PoseNetwork:
         return direct, mirror_maps(mirrored)
 
     @torch.inference_mode()
-    def _estimate(self, pixels: np.ndarray) -> _Decoded:
-        count = len(pixels)
-        if self.device.type == "cuda":
-            pixels = _to_bucket(pixels, self.batch)
-        maps, mirrored = self.heatmaps(torch.from_numpy(pixels))
-        merged = maps if mirrored is None else (maps + mirrored) / 2
-        groups = [merged[:count]] if mirrored is None else [merged[:count], maps[:count], mirrored[:count]]
+    def _estimate(self, pixels: Picture) -> _Decoded:
+        maps, mirrored = self.heatmaps(pixels if isinstance(pixels, Tensor) else torch.from_numpy(pixels))
+        groups = [maps] if mirrored is None else [(maps + mirrored) / 2, maps, mirrored]
         xy, scores = decode(torch.cat(groups), self.decoding)
         table = torch.cat([xy, scores[..., None]], dim=-1).float().cpu().numpy()  # one transfer back
         tables = np.split(table, len(groups))
@@ -196,10 +197,3 @@ def load_pose_network(
     )
     network.metadata = metadata
     return network
-
-
-def _to_bucket(pixels: np.ndarray, most: int) -> np.ndarray:
-    """Pad the batch to one of a few fixed sizes, so that the graphics card sees the same shapes again and again."""
-    size = next((bucket for bucket in _BUCKETS if len(pixels) <= bucket <= most), len(pixels))
-    padding = np.zeros((size - len(pixels), *pixels.shape[1:]), pixels.dtype)
-    return np.concatenate([pixels, padding]) if len(padding) else pixels

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cpnpose.models.detect_batch import shrink
-from cpnpose.pose.types import FloatArray, ImageArray
+from cpnpose.models.device_images import resized
+from cpnpose.pose.types import FloatArray, Picture
 
 PERSON = 1
 """Label of people in COCO."""
@@ -41,7 +41,7 @@ class OfficialNetwork:
 
     @torch.inference_mode()
     def detect(
-        self, images: Sequence[ImageArray], *, score: float, nms: float, max_people: int = 100
+        self, images: Sequence[Picture], *, score: float, nms: float, max_people: int = 100
     ) -> list[tuple[FloatArray, FloatArray]]:
         """People in images of one shape.
 
@@ -60,15 +60,13 @@ class OfficialNetwork:
         small_height, small_width = self._network_size(height, width)
         scale = np.array([width / small_width, height / small_height] * 2, np.float32)
         people = []
-        for output in self.model([self._tensor(shrink(image, small_height, small_width)) for image in images]):
+        pixels = resized(images, small_height, small_width, self.device).permute(0, 3, 1, 2).float().div_(255)
+        for output in self.model(list(pixels)):
             keep = (output["labels"] == PERSON) & (output["scores"] >= score)
             table = torch.cat([output["boxes"], output["scores"][:, None]], dim=1)[keep].float().cpu().numpy()
             table = table[np.argsort(-table[:, 4], kind="stable")][:max_people]
             people.append(((table[:, :4] * scale).astype(np.float32), table[:, 4].astype(np.float32)))
         return people
-
-    def _tensor(self, image: ImageArray) -> Tensor:
-        return torch.from_numpy(image).to(self.device, non_blocking=True).permute(2, 0, 1).float().div_(255)
 
     def _network_size(self, height: int, width: int) -> tuple[int, int]:
         """The size to which the model would bring an image. Brought to it as uint8, it costs a fraction of the time;

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cpnpose.models.device_images import upload
 from cpnpose.pipeline.carry import CarriedBoxes, SceneCuts
-from cpnpose.pipeline.crop import crop_persons
+from cpnpose.pipeline.crop_device import crop_people
 from cpnpose.pipeline.detect import Detector
 from cpnpose.pipeline.estimate import PoseNetwork
-from cpnpose.pose.types import Detections, Frame, Poses
+from cpnpose.pose.types import Detections, Frame, Picture, Poses
 
 
 @dataclass(frozen=True)
@@ -102,13 +103,17 @@ def estimate_chunk(chunk: Chunk, detector: Detector, network: PoseNetwork) -> li
 
 def detect_people(frames: list[Frame], detector: Detector, network: PoseNetwork) -> list[Poses]:
     """Find the people of each frame and their poses."""
-    found = detector([frame.image for frame in frames], [frame.index for frame in frames])
-    return estimate_people(frames, found, network)
+    images = upload([frame.image for frame in frames], network.device)
+    found = detector(images, [frame.index for frame in frames])
+    return _estimate(images, found, network)
 
 
 def estimate_people(frames: list[Frame], boxes: list[Detections], network: PoseNetwork) -> list[Poses]:
     """The poses of the people in these boxes; all of them go through the network together."""
-    images = [frame.image for frame in frames]
-    poses = network(crop_persons(images, boxes, network.input_size, network.preprocessing))
+    return _estimate(upload([frame.image for frame in frames], network.device), boxes, network)
+
+
+def _estimate(images: list[Picture], boxes: list[Detections], network: PoseNetwork) -> list[Poses]:
+    poses = network(crop_people(images, boxes, network.input_size, network.preprocessing))
     ends = np.cumsum([len(found) for found in boxes])
     return [poses.select(np.arange(end - len(found), end)) for end, found in zip(ends, boxes, strict=True)]

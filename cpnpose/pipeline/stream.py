@@ -15,6 +15,7 @@ import torch
 
 from cpnpose.pipeline.carry import CarriedBoxes
 from cpnpose.pipeline.detect import Detector
+from cpnpose.pipeline.device import own_stream
 from cpnpose.pipeline.estimate import PoseNetwork
 from cpnpose.pipeline.follow import Follower, with_weak_people
 from cpnpose.pipeline.options import StreamOptions
@@ -99,7 +100,8 @@ def run(
 
     def estimate(chunk: Chunk) -> list[tuple[Frame, Poses]]:
         torch.get_num_threads()  # only with this call does oneDNN learn this thread's share of the cores
-        return list(zip(chunk.frames, estimate_chunk(chunk, detector, network), strict=True))
+        with own_stream(network.device):
+            return list(zip(chunk.frames, estimate_chunk(chunk, detector, network), strict=True))
 
     def estimated(decoded: Iterable[Frame]) -> Iterator[tuple[Frame, Poses]]:
         chunks = chunks_of(decoded, options.detect_every, size, _MOST_BYTES[kind])

@@ -152,7 +152,7 @@ def _score_at(maps: Tensor, place: Tensor) -> Tensor:
 def _in_parts(function: Callable[[Tensor], tuple[Tensor, Tensor]], maps: Tensor) -> tuple[Tensor, Tensor]:
     """``function(maps)``, on a CPU for a few people at once, with maps (N, K, h, w) contiguous."""
     size = _CPU_PEOPLE if maps.device.type == "cpu" else max(len(maps), 1)
-    xy, scores = zip(*(function(part.contiguous()) for part in maps.split(size)), strict=True)
+    xy, scores = zip(*(function(part.contiguous()) for part in torch.split(maps, size)), strict=True)
     return torch.cat(xy), torch.cat(scores)
 
 

@@ -11,16 +11,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from cpnpose.pose.keypoints import NUM_KEYPOINTS
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 ImageArray = npt.NDArray[np.uint8]
+Picture: TypeAlias = "ImageArray | Tensor"
+"""uint8 RGB, as an array or as a tensor on the network's device."""
 
 FLAG_FILLED = 1
 """Bit of :attr:`Poses.flags`: the keypoint was interpolated over a gap."""
@@ -99,7 +104,7 @@ class Detections:
 class PersonCrops:
     """Crops of people, ready for the network; rows may come from several frames."""
 
-    pixels: ImageArray
+    pixels: Picture
     """(N, h, w, 3) uint8 RGB at the network's input size."""
     affines: FloatArray
     """(N, 2, 3) float32: maps image points to crop points, ``crop = A @ [x, y, 1]``, both corner-origin."""

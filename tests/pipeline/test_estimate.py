@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cpnpose.errors import CpnposeError, OptionError, WeightsError
+from cpnpose.models.cuda_graph import Recorded
 from cpnpose.pipeline.crop import crop_persons
 from cpnpose.pipeline.device import choose_device, choose_precision
 from cpnpose.pipeline.estimate import PoseNetwork, load_pose_network
@@ -188,3 +189,24 @@ def test_devices_and_precisions_that_do_not_exist() -> None:
 def test_missing_weights_are_named() -> None:
     with pytest.raises(WeightsError, match=r"nowhere\.safetensors"):
         load_pose_network("nowhere.safetensors")
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_recorded_network_gives_the_same_poses_from_a_few_batch_sizes(flip: bool) -> None:
+    shapes: list[tuple[int, ...]] = []
+
+    def record(model: nn.Module, example: Tensor) -> Recorded:
+        shapes.append(tuple(example.shape))
+        inputs, outputs = example.clone(), model(example).clone()
+        return Recorded(inputs, outputs, lambda: outputs.copy_(model(inputs)))
+
+    recorded = network(flip=flip, recorder=record)
+    for count in (3, 4, 1, 3):
+        same(recorded(crops_of(count)), network(flip=flip)(crops_of(count)))
+    assert [shape[0] for shape in shapes] == ([8, 2] if flip else [4, 1])
+
+
+def test_crops_on_the_device_are_taken_as_they_are() -> None:
+    crops = crops_of(3)
+    pixels = torch.from_numpy(np.asarray(crops.pixels))
+    same(network()(replace(crops, pixels=pixels)), network()(crops))

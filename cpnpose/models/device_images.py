@@ -1,0 +1,47 @@
+"""Images on the device where a network looks at them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cpnpose.pose.types import ImageArray, Picture
+
+
+def upload(images: Sequence[ImageArray], device: torch.device) -> list[Picture]:
+    """The images (H, W, 3) uint8 where ``device`` reads them: on a CPU as they are, else as tensors on the device.
+
+    To a graphics card they go from page-locked memory, so the copying runs beside whatever other streams compute.
+    """
+    return list(images) if device.type == "cpu" else [_on(image, device) for image in images]
+
+
+def resized(images: Sequence[Picture], height: int, width: int, device: torch.device) -> Tensor:
+    """Images of one shape as uint8 (N, height, width, 3) on the device: arrays for a CPU are shrunk by OpenCV, all
+    others on the device."""
+    arrays = [image for image in images if not isinstance(image, Tensor)]
+    if device.type == "cpu" and len(arrays) == len(images):
+        return torch.from_numpy(np.stack([shrink(image, height, width) for image in arrays]))
+    pixels = torch.stack([_on(image, device) for image in images]).permute(0, 3, 1, 2).float()
+    sized = F.interpolate(pixels, (height, width), mode="bilinear", antialias=True)
+    return sized.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def shrink(image: ImageArray, height: int, width: int) -> ImageArray:
+    """An image (H, W, 3) at (height, width): by area where it becomes clearly smaller, else bilinear."""
+    if image.shape[:2] == (height, width):
+        return image
+    way = cv2.INTER_AREA if image.shape[0] > 1.3 * height else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (width, height), interpolation=way), np.uint8)
+
+
+def _on(image: Picture, device: torch.device) -> Tensor:
+    if isinstance(image, Tensor):
+        return image
+    tensor = torch.from_numpy(np.ascontiguousarray(image))
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
