@@ -1,4 +1,5 @@
-"""What ``cpnpose bench`` measures: the networks' forms, the decoding, the detector, the whole pipeline, other networks.
+"""What ``cpnpose bench`` measures: the networks' forms, the decoding, the detector, the whole pipeline, the agreement
+of quicker modes with the full one, other networks.
 
 Everything that is compared is measured in one run, in turns; see ``bench_timing``.
 """
@@ -6,7 +7,7 @@ Everything that is compared is measured in one run, in turns; see ``bench_timing
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torchvision
 
 from cpnpose import __version__
 from cpnpose.api import PoseEstimator
+from cpnpose.bench_agreement import agreement
 from cpnpose.bench_detector import detectors, noise_images, peers
 from cpnpose.bench_network import DECODED_PEOPLE, decoding, network_forms
 from cpnpose.bench_pipeline import peak_memory_bytes, pipeline
@@ -83,10 +85,12 @@ def bench(options: BenchOptions) -> dict[str, Any]:
     }
     if options.video is not None:
         keep_freed_memory()  # as the command does
-        report["pipeline"] = pipeline(
-            options.video, PoseEstimator(options=options.models), options.stream, options.frames
-        )
+        estimator = PoseEstimator(options=options.models)
+        report["pipeline"] = pipeline(options.video, estimator, options.stream, options.frames)
         report["pipeline"]["peak_memory_bytes"] = peak_memory_bytes(device)
+        if options.models.fast or options.stream.detect_every > 1:
+            full = PoseEstimator(options=replace(options.models, fast=False))
+            report["agreement"] = agreement(options.video, options.stream, estimator, full, options.frames)
     forms = network_forms(
         options.architecture, options.input_size, device, dtype, batch=options.batch, limit_s=options.limit_s
     )

@@ -11,12 +11,15 @@ import torch
 
 from cpnpose.api import PoseEstimator
 from cpnpose.bench import BenchOptions
+from cpnpose.bench_agreement import agreement, compare
 from cpnpose.bench_network import decode_in_a_loop, decoding, likely_maps, network_forms
 from cpnpose.bench_pipeline import pipeline
 from cpnpose.bench_timing import race
 from cpnpose.errors import InputError, OptionError
 from cpnpose.pipeline.options import StreamOptions
 from cpnpose.pose.heatmaps import decode_published
+from cpnpose.pose.keypoints import OKS_SIGMAS
+from cpnpose.pose.types import Poses
 
 CPU = torch.device("cpu")
 
@@ -83,6 +86,32 @@ def test_pipeline_is_measured_by_stage_and_as_a_whole(video: Path, tiny_weights:
     assert report["frames_per_s"] == pytest.approx(8 / report["seconds"])
     assert report["times_the_bound"] == pytest.approx(report["seconds"] / report["bound_seconds"])
     json.dumps(report)
+
+
+def test_agreement_is_counted_person_by_person() -> None:
+    def people(moved: float, count: int) -> Poses:
+        corner = np.arange(count, dtype=np.float32)[:, None] * 200
+        joints = np.tile(corner[:, None] + np.float32([50, 50]), (1, 17, 1)) + np.float32([moved, 0])
+        boxes = np.concatenate([corner, corner, corner + 100, corner + 100], 1)
+        scores = np.ones(count, np.float32)
+        return Poses(joints, np.ones((count, 17), np.float32), scores, boxes, scores)
+
+    report = compare([people(0, 2), people(0, 1), people(40, 1)], [people(0, 2), people(0, 2), people(0, 1)])
+    assert report["frames"] == 3
+    assert (report["people_of_the_full_mode"], report["people_of_this_mode"], report["people_of_both"]) == (5, 4, 4)
+    expected = np.exp(-(40**2) / (2 * 0.5 * 100**2 * (2 * OKS_SIGMAS) ** 2)).mean()
+    assert report["mean_oks"] == pytest.approx((3 + expected) / 4, rel=1e-5)
+    assert report["share_above_0.75"] == pytest.approx(0.75)
+    nobody = compare([Poses.empty()], [people(0, 1)])
+    assert (nobody["people_of_both"], nobody["mean_oks"]) == (0, None)
+
+
+def test_both_modes_see_the_same_frames(video: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cpnpose.bench_agreement._SEEN", 0.0)  # random weights see no joint
+    estimator = PoseEstimator(tiny_weights, detector="none", device="cpu", precision="fp32")
+    same = agreement(video, StreamOptions(), estimator, estimator, 4)
+    assert same["frames"] == same["people_of_both"] == same["people_of_the_full_mode"] == 4
+    assert same["mean_oks"] == pytest.approx(1)
 
 
 def test_a_missing_video_is_told(tmp_path: Path, tiny_weights: Path) -> None:

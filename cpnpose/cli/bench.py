@@ -99,6 +99,8 @@ def _show(report: dict[str, Any]) -> None:
             pipeline[f"peak_memory_{name}_MB"] = amount / 1e6
         whole = [{"": key.replace("_", " "), "value": value} for key, value in pipeline.items()]
         tables.append(("the whole pipeline, its stages at the same time", whole))
+    if "agreement" in report:
+        tables.append(("poses beside those of the full mode, on the same frames", [report["agreement"]]))
     if "peers" in report:
         tables.append(("other networks, frame by frame", report["peers"]))
     for title, rows in tables:
