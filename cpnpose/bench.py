@@ -70,6 +70,7 @@ def bench(options: BenchOptions) -> dict[str, Any]:
     Raises:
         CpnposeError: no such device, or the video or the weights cannot be read.
     """
+    keep_freed_memory()  # as the other commands do
     device = choose_device(options.models.device)
     dtype = choose_precision(options.models.precision, device)
     report: dict[str, Any] = {
@@ -84,7 +85,6 @@ def bench(options: BenchOptions) -> dict[str, Any]:
         }
     }
     if options.video is not None:
-        keep_freed_memory()  # as the command does
         estimator = PoseEstimator(options=options.models)
         report["pipeline"] = pipeline(options.video, estimator, options.stream, options.frames)
         report["pipeline"]["peak_memory_bytes"] = peak_memory_bytes(device)

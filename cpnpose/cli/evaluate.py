@@ -39,6 +39,7 @@ def evaluate_command(
     from rich.console import Console
 
     from cpnpose.evaluate import EvaluationOptions, evaluate_pose, write_json
+    from cpnpose.pipeline.memory import keep_freed_memory
 
     if decoding not in ("weights", "published", "dark"):
         raise OptionError(f"--decoding {decoding}: use weights, published or dark")
@@ -48,6 +49,7 @@ def evaluate_command(
         decoding=None if decoding == "weights" else decoding,  # type: ignore[arg-type]
         device=device, precision=precision, batch=batch, oks_nms=oks_nms,
     )  # fmt: skip
+    keep_freed_memory()
     measured = evaluate_pose(options)
     protocol = measured.report["protocol"]
     console = Console()

@@ -76,6 +76,7 @@ def images(
 
     from cpnpose.api import PoseEstimator
     from cpnpose.cli.drawing import make_drawer
+    from cpnpose.pipeline.memory import keep_freed_memory
     from cpnpose.pipeline.options import ModelOptions
 
     draw: Draw = make_drawer(
@@ -105,6 +106,7 @@ def images(
         extras=tuple(name for name, wanted in (("uncertainty", flip), ("angles", angles)) if wanted),
         progress="none" if quiet else progress.value,
     )
+    keep_freed_memory()
     estimator = PoseEstimator(options=options, names=names)
     unreadable = process_images(task, estimator, draw)
     if unreadable:

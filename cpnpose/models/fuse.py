@@ -15,6 +15,8 @@ What changes, and why the result does not:
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor, nn
 
@@ -24,9 +26,13 @@ from cpnpose.models.fuse_backbone import FusedMobileNetV2, FusedResNet
 from cpnpose.models.fuse_conv import Activation, fold_layers, folded_matrix, from_matrix
 from cpnpose.models.fuse_upsample import sum_upsampled
 
-CPU_CHUNK = 8
-"""Crops that go through the network at once on the CPU: more would push the activations out of the cache, and into
-blocks so large that the allocator returns them to the system and asks for them anew, page by page."""
+
+@lru_cache
+def cpu_chunk() -> int:
+    """Crops that go through the network at once on this CPU. More would push the activations out of the cache; fewer
+    make starting the operators weigh too much, above all where AMX multiplies."""
+    amx = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return 16 if amx is not None and amx() else 8
 
 
 class FusedCPN(nn.Module):
@@ -73,9 +79,9 @@ class FusedCPN(nn.Module):
         self.from_c2 = nn.ModuleList(from_matrix(*pair) for pair in pairs)
 
     def forward(self, crops: Tensor) -> Tensor:
-        if crops.device.type != "cpu" or len(crops) <= CPU_CHUNK:
+        if crops.device.type != "cpu" or len(crops) <= cpu_chunk():
             return self._chunk(crops)
-        return torch.cat([self._chunk(part) for part in crops.tensor_split(-(-len(crops) // CPU_CHUNK))])
+        return torch.cat([self._chunk(part) for part in crops.tensor_split(-(-len(crops) // cpu_chunk()))])
 
     def _chunk(self, crops: Tensor) -> Tensor:
         c5, c4, c3, c2 = self.backbone(crops.contiguous(memory_format=torch.channels_last))

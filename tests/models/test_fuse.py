@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cpnpose.models.cpn import ARCHITECTURES, CPN, CPNConfig
-from cpnpose.models.fuse import CPU_CHUNK, fuse
+from cpnpose.models.fuse import cpu_chunk, fuse
 
 
 def random_cpn(architecture: str, size: tuple[int, int] = (64, 96)) -> CPN:
@@ -56,7 +56,7 @@ def test_ordinary_operators_give_the_same(architecture: str, monkeypatch: pytest
 @torch.inference_mode()
 def test_more_crops_than_go_through_at_once() -> None:
     fused = fuse(random_cpn("cpn-light"))
-    x = crops(2 * CPU_CHUNK + 1)
+    x = crops(2 * cpu_chunk() + 1)
     assert relative_error(fused(x), torch.cat([fused(part) for part in x.split(5)])) < 1e-5
 
 
