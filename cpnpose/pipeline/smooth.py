@@ -29,7 +29,7 @@ SIZE_TAU_S = 0.5
 """The person's size is averaged over about so many seconds, since boxes tremble too."""
 SHORTEST_STEP_S = 1e-3
 """Two frames with the same timestamp count as so far apart."""
-SURE_HEAT = 0.4
+SURE_HEAT = 0.7
 """Heatmap value (score less 0.5) from which a joint is believed fully; at 0 its jumps are not believed at all."""
 EXCHANGED_BELIEF = 0.25
 """How far a joint is believed that has jumped to where its left or right counterpart was."""

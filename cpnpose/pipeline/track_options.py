@@ -28,7 +28,7 @@ class TrackerOptions:
     whose pose is not sure and whose box is part of another person's, or appeared away from the picture's edges."""
     sure_score: float = 0.9
     """Box score from which a person with a sure pose gets an id at once."""
-    sure_pose: float = 0.8
+    sure_pose: float = 0.95
     """Mean keypoint score from which a pose is sure."""
     reach: float = 1.0
     """How far, in sizes of the person, the error of the expected place may grow while the person is lost."""
