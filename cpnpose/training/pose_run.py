@@ -189,6 +189,7 @@ def save_run_weights(state: PoseRun, name: str, metrics: dict[str, float]) -> No
         "weight_decay",
         "location_weight",
         "augment_strength",
+        "freeze_blocks",
         "ema_decay",
         "seed",
         "weights",
