@@ -59,6 +59,12 @@ def train_pose_command(
     augment_strength: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of the augmentation; less for short trainings.")
     ] = 1.0,
+    teacher: Annotated[
+        str | None, typer.Option(help="Trained weights whose features and keypoints this network learns from as well.")
+    ] = None,
+    hint_weight: Annotated[
+        float | None, typer.Option(min=0.0, help="Share of the distance from the teacher's features.")
+    ] = None,
     init: Annotated[str | None, typer.Option(help="Weights to start from: a file or a name.")] = None,
     backbone_weights: Annotated[
         Path | None, typer.Option(help=".npz of an ImageNet MobileNetV2 for cpn-light.")
@@ -104,9 +110,12 @@ def train_pose_command(
         backbone_weights=backbone_weights, freeze_bn=freeze_bn, evaluate_every=evaluate_every,
         checkpoint_every=checkpoint_every, seed=seed, device=device, precision=precision,  # type: ignore[arg-type]
         compile=compile_, cache=cache, augment_strength=augment_strength, freeze_blocks=freeze_blocks,
+        teacher=teacher,
     )  # fmt: skip
     if location_weight is not None:
         options = replace(options, location_weight=location_weight)
+    if hint_weight is not None:
+        options = replace(options, hint_weight=hint_weight)
     if recipe is RecipeName.PAPER:
         options = paper_recipe(options)
     console = Console(stderr=True)

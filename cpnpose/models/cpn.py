@@ -8,6 +8,7 @@ Feature order is deepest first everywhere: index 0 is C5 (stride 32), index 3 is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cpnpose.models.backbone import MobileNetV2Features, ResNetFeatures
+from cpnpose.models.product_conv import by_products
 from cpnpose.models.upsample import upsample
 from cpnpose.pose.keypoints import NUM_KEYPOINTS
 
@@ -32,6 +34,8 @@ class CPNMaps(NamedTuple):
     """GlobalNet's four maps, deepest level first."""
     refined: Tensor
     """RefineNet's map."""
+    features: Sequence[Tensor] = ()
+    """The backbone's C5, C4, C3, C2."""
 
 
 @dataclass(frozen=True)
@@ -113,9 +117,13 @@ class Bottleneck(nn.Module):
         self.shortcut = nn.Sequential(*conv_bn(inputs, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        return self.finish(self.conv1(x), self.shortcut(x))
+
+    def finish(self, x: Tensor, shortcut: Tensor) -> Tensor:
+        """All that follows the first convolution and the shortcut."""
+        y = F.relu(self.bn1(x), inplace=True)
         y = F.relu(self.bn2(self.conv2(y)), inplace=True)
-        return F.relu(self.bn3(self.conv3(y)) + self.shortcut(x), inplace=True)
+        return F.relu(self.bn3(self.conv3(y)) + shortcut, inplace=True)
 
 
 class RefineNet(nn.Module):
@@ -131,9 +139,26 @@ class RefineNet(nn.Module):
 
     def forward(self, levels: list[Tensor]) -> Tensor:
         size = _size(levels[-1])
-        refined = [upsample(block(level), size) for block, level in zip(self.cascade, levels, strict=True)]
-        merged = self.merge(torch.cat(refined, dim=1))  # (N, width, H/4, W/4)
+        refined = [block(level) for block, level in zip(self.cascade, levels, strict=True)]
+        if by_products(levels[0], self.training):
+            return self.predict(self._merge_by_level(refined, size))  # type: ignore[no-any-return]
+        merged = self.merge(torch.cat([upsample(level, size) for level in refined], dim=1))  # (N, width, H/4, W/4)
         return self.predict(merged)  # type: ignore[no-any-return]
+
+    def _merge_by_level(self, refined: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """The same as the last bottleneck on the concatenation, by 1x1 convolutions on each level before upsampling."""
+
+        def merged(conv: nn.Module) -> Tensor:
+            assert isinstance(conv, nn.Conv2d)
+            parts = conv.weight.flatten(1).chunk(len(refined), dim=1)
+            products = [F.linear(x.permute(0, 2, 3, 1), w) for x, w in zip(refined, parts, strict=True)]
+            first, *others = [upsample(y.permute(0, 3, 1, 2), size) for y in products]
+            for other in others:
+                first = first + other
+            return first
+
+        convolution, normalisation = self.merge.shortcut
+        return self.merge.finish(merged(self.merge.conv1), normalisation(merged(convolution)))
 
 
 class CPN(nn.Module):
@@ -157,7 +182,7 @@ class CPN(nn.Module):
     def forward(self, crops: Tensor) -> CPNMaps:
         features = self.backbone(crops)
         levels, global_maps = self.global_net(features)
-        return CPNMaps(global_maps, self.refine_net(levels))
+        return CPNMaps(global_maps, self.refine_net(levels), features)
 
 
 def _size(x: Tensor) -> tuple[int, int]:

@@ -83,8 +83,16 @@ class FusedCPN(nn.Module):
             return self._chunk(crops)
         return torch.cat([self._chunk(part) for part in crops.tensor_split(-(-len(crops) // cpu_chunk()))])
 
+    def with_features(self, crops: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The backbone's C5, C4, C3, C2, and what :meth:`forward` gives."""
+        features = self.backbone(crops.contiguous(memory_format=torch.channels_last))
+        return features, self._maps(features)
+
     def _chunk(self, crops: Tensor) -> Tensor:
-        c5, c4, c3, c2 = self.backbone(crops.contiguous(memory_format=torch.channels_last))
+        return self.with_features(crops)[1]
+
+    def _maps(self, features: list[Tensor]) -> Tensor:
+        c5, c4, c3, c2 = features
         p5 = self.laterals[0](c5)  # (N, width, H/32, W/32)
         l4, l3 = self.laterals[1](c4), self.laterals[2](c3)
         p4 = sum_upsampled([self.top_down[0](p5)], _size(l4), fine=l4)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
@@ -47,12 +47,16 @@ class Processes:
 
     def prepare(self, model: CPN) -> CPN:
         """The same weights everywhere, and batch statistics over all processes on GPUs."""
-        if self.world > 1:
-            for tensor in model.state_dict().values():
-                dist.broadcast(tensor, 0)
-            if self.device.type == "cuda":
-                model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        self.share(model)
+        if self.world > 1 and self.device.type == "cuda":
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         return model
+
+    def share(self, module: nn.Module) -> None:
+        """Give every process the first one's parameters and buffers, in place."""
+        if self.world > 1:
+            for tensor in module.state_dict().values():
+                dist.broadcast(tensor, 0)
 
     def agree(self, value: float) -> float:
         """The first process's value, for all."""
@@ -78,7 +82,7 @@ class Processes:
 
 
 @torch.no_grad()
-def average_gradients(model: nn.Module, processes: Processes, also: Tensor | None = None) -> None:
+def average_gradients(modules: Sequence[nn.Module], processes: Processes, also: Tensor | None = None) -> None:
     """Replace each gradient by its mean over the processes, in one transfer.
 
     The running statistics of batch normalisation are averaged too, so that all processes hold the same network.
@@ -88,8 +92,8 @@ def average_gradients(model: nn.Module, processes: Processes, also: Tensor | Non
     """
     if processes.world == 1:
         return
-    shared = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    shared += [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+    shared = [p.grad for module in modules for p in module.parameters() if p.grad is not None]
+    shared += [buffer for module in modules for buffer in module.buffers() if buffer.is_floating_point()]
     shared += [] if also is None else [also]
     flat = torch.cat([tensor.flatten() for tensor in shared])
     dist.all_reduce(flat)

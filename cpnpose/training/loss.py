@@ -14,7 +14,7 @@ from cpnpose.models.cpn import CPNMaps
 from cpnpose.pose.heatmaps import PEAK, gaussian_targets, target_sigmas
 
 HARD_KEYPOINTS = 8
-_LOCATION_SCALE = 10 / PEAK
+LOCATION_SCALE = 10 / PEAK
 """Map values to logits: a perfect map's softmax then lies within a pixel of the keypoint."""
 
 
@@ -89,7 +89,7 @@ def location_loss(maps: Tensor, keypoints_xy: Tensor, labelled: Tensor, sigma: f
     size = (maps.shape[-2], maps.shape[-1])
     target = gaussian_targets(keypoints_xy, labelled, sigma * 0.1**0.5, size).flatten(2)
     target = target / target.sum(-1, keepdim=True).clamp_min(1e-6)
-    logs = torch.log_softmax(maps.float().flatten(2) * _LOCATION_SCALE, dim=-1)
+    logs = torch.log_softmax(maps.float().flatten(2) * LOCATION_SCALE, dim=-1)
     return -(target * logs).sum((1, 2)).mean() / maps.shape[1]
 
 

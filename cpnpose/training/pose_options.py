@@ -36,6 +36,10 @@ class PoseTraining:
     """Share of the location loss beside the squared error, see :func:`~cpnpose.training.loss.cpn_loss`."""
     warmup_steps: int = 200
     ema_decay: float = 0.999
+    teacher: str | None = None
+    """Weights of a trained network that teaches this one, see :class:`~cpnpose.training.distill.Teacher`."""
+    hint_weight: float = 1000.0
+    """Share of the distance from the teacher's features; its places count as much as the location loss."""
     init: str | None = None
     """Weights to start from: a file or a name of the manifest."""
     backbone_weights: Path | None = None
@@ -80,6 +84,7 @@ class PoseTraining:
         same = ("model", "size", "recipe", "batch", "seed", "freeze_blocks")
         return (
             {name: str(getattr(self, name)) for name in same}
+            | ({"teacher": self.teacher} if self.teacher else {})
             | {"files": [path.name for path in self.annotations]}
             | {"weights": list(map(float, self.source_weights))}
         )

@@ -20,10 +20,13 @@ from cpnpose.training import run
 from cpnpose.training.augment import centre_crops
 from cpnpose.training.dataset import CropCache, batch_of, epoch_order
 from cpnpose.training.device_set import DeviceSet
+from cpnpose.training.distill import Teacher
 from cpnpose.training.distributed import Processes
 from cpnpose.training.pose_options import PoseTraining, preprocessing_of
 
 CHECKPOINT = "checkpoint.pt"
+LOSSES = ("loss", "global_loss", "refine_loss", "teacher_loss")
+"""Names of a step's losses in the log; the first is the sum of the others."""
 
 
 def initialise(model: CPN) -> None:
@@ -53,13 +56,14 @@ class PoseRun:
     optimizer: torch.optim.Optimizer
     cache: CropCache
     processes: Processes
+    teacher: Teacher | None = None
     on_device: DeviceSet | None = None
     """The cache in the device's memory, where it fits."""
     step: int = 0
     minutes: float = 0.0
     best_ap: float = -1.0
-    losses: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
-    """Sums of the (total, global, refine) losses since the last entry of the log."""
+    losses: list[float] = field(default_factory=lambda: [0.0] * len(LOSSES))
+    """Sums of the losses since the last entry of the log, see :data:`LOSSES`."""
     counted: int = 0
     """Steps since then."""
 
@@ -113,10 +117,12 @@ def schedule_fraction(state: PoseRun) -> float:
     return min(1.0, max(by_steps, by_time))
 
 
-def make_optimizer(model: nn.Module, options: PoseTraining) -> torch.optim.Optimizer:
-    """Adam for the published recipe, AdamW for the other."""
+def make_optimizer(model: nn.Module, teacher: nn.Module | None, options: PoseTraining) -> torch.optim.Optimizer:
+    """Adam for the published recipe, AdamW for the other; for the network and what links it to its teacher."""
     if options.recipe == "paper":
-        return torch.optim.Adam(model.parameters(), lr=options.lr, weight_decay=options.weight_decay)
+        parameters = [*model.parameters(), *(teacher.parameters() if teacher is not None else ())]
+        return torch.optim.Adam(parameters, lr=options.lr, weight_decay=options.weight_decay)
+    model = model if teacher is None else nn.ModuleList([model, teacher])
     return torch.optim.AdamW(run.parameter_groups(model, options.weight_decay), lr=options.lr, fused=True)
 
 
@@ -142,6 +148,7 @@ def save(state: PoseRun) -> None:
         "fingerprint": state.fingerprint(),
         "model": state.model.state_dict(),
         "ema": state.ema.state_dict(),
+        "teacher": {} if state.teacher is None else state.teacher.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "step": state.step,
         "minutes": state.minutes,
@@ -170,9 +177,13 @@ def resume(state: PoseRun, log: run.RunLog) -> None:
         raise TrainingError(f"{path} is of another run ({told}); give another --out, or delete it to start anew")
     state.model.load_state_dict(content["model"])
     state.ema.load_state_dict(content["ema"])
+    if state.teacher is not None:
+        state.teacher.load_state_dict(content["teacher"])
     state.optimizer.load_state_dict(content["optimizer"])
     state.step, state.minutes, state.best_ap = content["step"], content["minutes"], content["best_ap"]
-    *state.losses, state.counted = content.get("window", (0.0, 0.0, 0.0, 0))
+    window = content.get("window", [])
+    if len(window) == len(LOSSES) + 1:  # earlier versions kept fewer
+        *state.losses, state.counted = window
     run.set_rng_state(content["rng"])
     if state.processes.is_main:
         log.truncate_after(state.step)
@@ -190,6 +201,8 @@ def save_run_weights(state: PoseRun, name: str, metrics: dict[str, float]) -> No
         "location_weight",
         "augment_strength",
         "freeze_blocks",
+        "teacher",
+        "hint_weight",
         "ema_decay",
         "seed",
         "weights",

@@ -16,17 +16,20 @@ import torch
 from torch import Tensor
 
 from cpnpose.models.cpn import CPN, CPNConfig
+from cpnpose.models.product_conv import use_products
 from cpnpose.training import run
 from cpnpose.training.ahead import one_ahead
 from cpnpose.training.augment import Augmented, augment
 from cpnpose.training.dataset import batch_of, build_cache, epoch_order, read_people, steps
 from cpnpose.training.device_set import fits, load_on_device
+from cpnpose.training.distill import Teacher
 from cpnpose.training.distributed import Processes, average_gradients
 from cpnpose.training.freeze import freeze_batch_norm, frozen_blocks
 from cpnpose.training.loss import cpn_loss
 from cpnpose.training.pose_options import PoseTraining, Recipe, paper_recipe, preprocessing_of
 from cpnpose.training.pose_run import (
     CHECKPOINT,
+    LOSSES,
     PoseRun,
     initialise,
     learning_rate,
@@ -112,10 +115,17 @@ def prepare_run(
     load_initial(model, options, cache)
     for block in frozen_blocks(model, options):
         block.requires_grad_(False)
+    if processes.device.type == "cpu":
+        use_products(model)
     model = processes.prepare(model.to(device=processes.device, memory_format=torch.channels_last))  # type: ignore[call-overload]
-    optimizer = make_optimizer(model, options)
+    teacher = None
+    if options.teacher is not None:
+        dtype = torch.bfloat16 if use_bf16(options.precision, processes.device) else torch.float32
+        teacher = Teacher(options.teacher, model, preprocessing_of(options.model), dtype).to(processes.device)
+        processes.share(teacher)
+    optimizer = make_optimizer(model, teacher, options)
     on_device = load_on_device(cache, processes.device) if fits(cache, processes.device) else None
-    return PoseRun(options, model, run.Ema(model, options.ema_decay), optimizer, cache, processes, on_device)
+    return PoseRun(options, model, run.Ema(model, options.ema_decay), optimizer, cache, processes, teacher, on_device)
 
 
 def _train(
@@ -136,14 +146,13 @@ def _train(
             last = fraction >= 1.0
             if state.step % LOG_EVERY == 0 or last:
                 speed = window_steps * options.batch * processes.world / (time.monotonic() - window)
-                names = ("loss", "global_loss", "refine_loss")
                 entry: dict[str, Any] = {
-                    name: round(total / state.counted, 3) for name, total in zip(names, state.losses, strict=True)
+                    name: round(total / state.counted, 3) for name, total in zip(LOSSES, state.losses, strict=True)
                 }
                 entry |= {"step": state.step, "samples_per_s": round(speed, 1)}
                 entry |= {"lr": state.optimizer.param_groups[0]["lr"], "fraction": round(fraction, 5)}
                 _tell(state, log, on_step, entry)
-                state.losses, state.counted = [0.0, 0.0, 0.0], 0
+                state.losses, state.counted = [0.0] * len(LOSSES), 0
                 window, window_steps = time.monotonic(), 0
             if state.step % options.evaluate_every == 0 or last:
                 if validation is not None:
@@ -199,7 +208,7 @@ def _rows(state: PoseRun) -> Iterator[Rows]:
 def train_step(
     state: PoseRun, forward: Callable[[Tensor], Any], rows: Rows, view: Augmented, fraction: float
 ) -> list[float]:
-    """One optimizer step; (total, global, refine) losses, their mean over all processes.
+    """One optimizer step; its losses in the order of ``LOSSES``, their mean over all processes.
 
     Raises:
         TrainingError: the loss is no finite number; every process stops and names its batch.
@@ -211,7 +220,9 @@ def train_step(
     for block in frozen_blocks(state.model, options):
         freeze_batch_norm(block)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=use_bf16(options.precision, device)):
-        maps = forward(view.crops.contiguous(memory_format=torch.channels_last))
+        crops = view.crops.contiguous(memory_format=torch.channels_last)
+        maps = forward(crops)
+        taught = None if state.teacher is None else state.teacher(crops, maps, view.visibility)
     loss = cpn_loss(
         maps, view.keypoints_xy, view.visibility, options.size,
         quantised=options.recipe == "paper", location_weight=options.location_weight,
@@ -219,9 +230,14 @@ def train_step(
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(state, fraction)
     state.optimizer.zero_grad(set_to_none=True)
-    loss.total.backward()  # type: ignore[no-untyped-call]
-    losses = torch.stack(loss).detach()
-    average_gradients(state.model, state.processes, losses)
+    teacher_loss = torch.zeros_like(loss.total)
+    if taught is not None:
+        teacher_loss = options.hint_weight * taught.hints + options.location_weight * taught.locations
+    total = loss.total + teacher_loss
+    total.backward()  # type: ignore[no-untyped-call]
+    losses = torch.stack([total, loss.global_loss, loss.refine_loss, teacher_loss]).detach()
+    learning = [state.model] if state.teacher is None else [state.model, state.teacher]
+    average_gradients(learning, state.processes, losses)
     values: list[float] = losses.tolist()  # waits for the device
     run.check_finite(values[0], state.step, lambda: [state.cache.records.name(int(row)) for row in rows])
     state.optimizer.step()
