@@ -15,11 +15,11 @@ def _seed() -> None:
     torch.manual_seed(3)
 
 
-def trained(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What a layer gives for ``x`` in bfloat16, and the gradients of the sum of its squares."""
+def trained(module: nn.Module, x: Tensor, *, reduced: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """What a layer gives for ``x``, in bfloat16 if ``reduced``, and the gradients of the sum of its squares."""
     x = x.clone().requires_grad_()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        y = module(x.bfloat16())
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=reduced):
+        y = module(x.bfloat16() if reduced else x)
     y.float().square().sum().backward()
     weight = next(module.parameters())
     assert x.grad is not None
@@ -36,7 +36,8 @@ def test_products_are_the_convolution(kernel: int, stride: int, channels: int, s
     use_products(holder)
     assert type(holder[0]) is ProductConv2d
     x = torch.randn(2, channels, *size).contiguous(memory_format=torch.channels_last)
-    for mine, wanted in zip(trained(products, x), trained(plain, x), strict=True):
+    # Against float32: oneDNN's own gradient in bfloat16 is sometimes wrong for maps of one pixel.
+    for mine, wanted in zip(trained(products, x, reduced=True), trained(plain, x, reduced=False), strict=True):
         assert mine.shape == wanted.shape
         assert (mine - wanted).abs().max() < 0.02 * wanted.abs().max()
     with torch.autocast("cpu", dtype=torch.bfloat16):
