@@ -21,6 +21,7 @@ from cpnpose.pose.heatmaps import Decoding
 from cpnpose.pose.oks import oks
 from cpnpose.pose.types import Detections, ImageArray, PersonCrops, Poses, Preprocessing
 from cpnpose.training.annotations import PersonRecords, check_image_folder, file_names, read_annotations, read_people
+from cpnpose.whole_file import whole_file
 
 __all__ = [
     "Evaluation",
@@ -172,7 +173,6 @@ def _without_doubles(poses: Poses, most: float) -> Poses:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that the file is whole or not there."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    part.replace(path)
+    """Write JSON so that the file is whole or not there. Raises :class:`OutputError`."""
+    with whole_file(path) as part:
+        part.write_text(json.dumps(content, indent=1), encoding="utf-8")

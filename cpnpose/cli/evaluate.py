@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from cpnpose.errors import OptionError, OutputError
+from cpnpose.errors import OptionError
 
 
 def register(app: typer.Typer) -> None:
@@ -62,10 +62,7 @@ def evaluate_command(
     console.print(f"mean 1 - OKS: {measured.report['mean_oks_error']} over {measured.report['people']} people")
     for path, content in ((report, measured.report), (results, measured.results)):
         if path is not None:
-            try:
-                write_json(path, content)
-            except OSError as error:
-                raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+            write_json(path, content)
 
 
 def _pck_table(pck: dict[str, float], alpha: float) -> Table:

@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from cpnpose.errors import OutputError
-
 _RAW_SCORE = 0.02
 _RAW_NMS = 0.95
 
@@ -30,11 +28,11 @@ def evaluate_boxes_command(
     report: Annotated[Path | None, typer.Option(help="Write the figures as JSON.")] = None,
 ) -> None:
     """Measure a detector of people on annotated images by COCO's rules, and find the thresholds that suit it."""
-    import json
 
     from rich.console import Console
     from rich.table import Table
 
+    from cpnpose.evaluate import write_json
     from cpnpose.evaluate_boxes import box_metrics, detect_all, recall_by_height, suppressed, sweep_thresholds
     from cpnpose.pipeline.load_detector import load_detector
 
@@ -75,7 +73,4 @@ def evaluate_boxes_command(
             "score": find.score,
             "recall_by_height": heights,
         }
-        try:
-            report.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"{report}: cannot be written ({error.strerror}); choose another place") from error
+        write_json(report, content)

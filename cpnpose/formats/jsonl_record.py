@@ -20,8 +20,9 @@ from typing import Any, BinaryIO, Self, TextIO
 from cpnpose.errors import InputError, OutputError
 from cpnpose.formats.frame_record import frame_text, parse_frame
 from cpnpose.formats.header import Header, header_text
-from cpnpose.formats.output_file import refuse_existing, writing
+from cpnpose.formats.output_file import refuse_existing
 from cpnpose.pose.types import FrameResult
+from cpnpose.whole_file import writing
 
 
 @dataclass(frozen=True)

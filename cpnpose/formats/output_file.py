@@ -1,8 +1,7 @@
-"""Files that appear under their final name only when they are whole."""
+"""Files of data that are written unit by unit and appear under their final name only when they are whole."""
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,28 +11,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from cpnpose.errors import OutputError
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turns the operating system's errors into an :class:`OutputError` that names ``path`` and the remedy."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {_reason(error, path)}") from error
-
-
-def _reason(error: OSError, path: Path) -> str:
-    folder = path.parent
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"no space is left on the disk of {folder}. Free some, or choose another place with --out"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"no permission to write into {folder}. Choose another place with --out"
-    if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return f"there is no folder {folder}. Make it first, or choose another place with --out"
-    return f"{error.strerror or error}. Choose another place with --out"
+from cpnpose.whole_file import temporary_path, writing
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
@@ -59,7 +37,7 @@ class OutputFile:
     def __init__(self, path: Path | str, *, overwrite: bool = False) -> None:
         self.path = Path(path)
         refuse_existing(self.path, overwrite)
-        self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+        self._temporary = temporary_path(self.path)
         with writing(self.path):
             self._stream: BinaryIO | None = self._temporary.open("wb")
         self._end = 0
@@ -138,7 +116,7 @@ def output_folder(path: Path | str, pattern: str, *, overwrite: bool = False) ->
             )
         if not path.is_dir() or set(path.iterdir()) - set(path.glob(pattern)):
             raise OutputError(f"{path} holds more than files like {pattern}; it is not replaced. Choose another --out")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = temporary_path(path)
     try:
         with writing(path):
             temporary.mkdir()

@@ -20,9 +20,9 @@ import numpy.typing as npt
 from cpnpose.errors import OptionError
 from cpnpose.formats.frame_record import SCORE_DECIMALS
 from cpnpose.formats.header import Header
-from cpnpose.formats.output_file import writing
 from cpnpose.pose.keypoints import NUM_KEYPOINTS
 from cpnpose.pose.types import FrameResult, IntArray
+from cpnpose.whole_file import writing
 
 ROW = np.dtype([("frame", np.int64), ("id", np.int64), ("keypoints", np.float32, (NUM_KEYPOINTS, 3))])
 """One person in one frame; ``frame`` counts the frames of the record."""

@@ -14,10 +14,11 @@ import numpy as np
 
 from cpnpose.errors import InputError
 from cpnpose.formats.header import Header, source_stem
-from cpnpose.formats.output_file import OutputFile, writing
+from cpnpose.formats.output_file import OutputFile
 from cpnpose.formats.trajectories import Keypoints, Trajectories
 from cpnpose.pose.keypoints import KEYPOINT_NAMES
 from cpnpose.pose.types import FloatArray, FrameResult
+from cpnpose.whole_file import writing
 
 ACTION = "custom"
 LEFT = [index for index, name in enumerate(KEYPOINT_NAMES) if name.startswith("left")]

@@ -1,13 +1,12 @@
-"""Files that appear under their final name only when they are whole."""
+"""Where a picture or video may be written, and giving it its final name."""
 
 from __future__ import annotations
 
-import errno
 import os
-import secrets
 from pathlib import Path
 
 from cpnpose.errors import OutputError
+from cpnpose.whole_file import write_error
 
 
 def check_output(path: Path, source: str | Path | None, overwrite: bool) -> None:
@@ -27,11 +26,6 @@ def check_output(path: Path, source: str | Path | None, overwrite: bool) -> None
         raise OutputError(f"{path}: the folder {folder} may not be written to. Choose another folder.")
 
 
-def temporary_path(path: Path) -> Path:
-    """A new hidden name in the same folder with the same ending."""
-    return path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(3)}.part{path.suffix}")
-
-
 def publish(temporary: Path, path: Path, overwrite: bool) -> None:
     """Give a finished file its final name in one step. Raises :class:`OutputError`; the temporary file is then gone."""
     try:
@@ -39,17 +33,6 @@ def publish(temporary: Path, path: Path, overwrite: bool) -> None:
             raise OutputError(f"{path}: was created by somebody else in the meantime. Use --overwrite to replace it.")
         os.replace(temporary, path)
     except OSError as error:
-        raise output_error(path, error) from error
+        raise write_error(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def output_error(path: Path, error: Exception) -> OutputError:
-    """What to tell the user when writing ``path`` failed with ``error``."""
-    number = getattr(error, "errno", None)
-    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return OutputError(f"{path}: the disk is full. Free some space or choose another folder.")
-    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return OutputError(f"{path}: may not be written. Check the folder's permissions or choose another one.")
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return OutputError(f"{path}: could not be written ({reason}). Nothing was left behind.")

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cpnpose.errors import InputError, OutputError
-from cpnpose.media.atomic import output_error, publish, temporary_path
+from cpnpose.media.atomic import publish
 from cpnpose.pose.types import ImageArray
+from cpnpose.whole_file import temporary_path, write_error
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 """Endings, in lower case, of the files that are taken from a folder."""
@@ -132,5 +133,5 @@ def write_image(path: str | Path, image: ImageArray, *, overwrite: bool = True, 
         temporary.write_bytes(encoded.tobytes())
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise output_error(target, error) from error
+        raise write_error(target, error) from error
     publish(temporary, target, overwrite)

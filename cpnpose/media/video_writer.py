@@ -12,12 +12,13 @@ import numpy as np
 from av.container.output import OutputContainer
 
 from cpnpose.errors import OptionError, OutputError
-from cpnpose.media.atomic import check_output, output_error, publish, temporary_path
+from cpnpose.media.atomic import check_output, publish
 from cpnpose.media.audio import AudioCarrier
 from cpnpose.media.codecs import choose_codec
 from cpnpose.media.encode import FrameEncoder
 from cpnpose.media.source import is_live
 from cpnpose.pose.types import Frame, ImageArray
+from cpnpose.whole_file import temporary_path, write_error
 
 _FAILURES = (av.error.FFmpegError, OSError, ValueError)
 
@@ -76,7 +77,7 @@ class VideoWriter:
             self.abort()
             if isinstance(error, ValueError) and not isinstance(error, av.error.FFmpegError):
                 raise OptionError(f"{self.path}: {error}. Choose another codec or file ending.") from error
-            raise output_error(self.path, error) from error
+            raise write_error(self.path, error) from error
         except BaseException:
             self.abort()
             raise
@@ -121,7 +122,7 @@ class VideoWriter:
             self._container.mux(packets)
         except _FAILURES as error:
             self.abort()
-            raise output_error(self.path, error) from error
+            raise write_error(self.path, error) from error
         self.frames_written += 1
 
     def close(self, *, cut_audio: bool = False) -> None:
@@ -142,7 +143,7 @@ class VideoWriter:
             self._container = None
         except _FAILURES as error:
             self.abort()
-            raise output_error(self.path, error) from error
+            raise write_error(self.path, error) from error
         except BaseException:
             self.abort()
             raise

@@ -11,8 +11,9 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from cpnpose.errors import OptionError, OutputError, WeightsError
+from cpnpose.errors import OptionError, WeightsError
 from cpnpose.models.manifest import Entry, Manifest, cache_folder, file_sha256
+from cpnpose.whole_file import write_error
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes at hand (those of an earlier try included) and the bytes of the whole file, or None."""
@@ -90,9 +91,7 @@ def download(
         reason = getattr(error, "reason", None) or str(error) or type(error).__name__
         raise WeightsError(f"{url}: the download broke off ({reason}); run it again, it goes on from there") from error
     except OSError as error:
-        raise OutputError(
-            f"{target}: cannot write it ({error.strerror}); check the folder and its free space"
-        ) from error
+        raise write_error(target, error) from error
 
 
 def _fetch(url: str, part: Path, progress: Progress, timeout_s: float) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from cpnpose.errors import WeightsError
-from cpnpose.models.whole_file import whole_file
+from cpnpose.whole_file import whole_file
 
 MANIFEST_FILE = "manifest.toml"
 EntryKind = Literal["pose", "detector"]

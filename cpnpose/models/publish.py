@@ -8,7 +8,7 @@ from pathlib import Path
 from cpnpose.errors import OutputError
 from cpnpose.models.manifest import Entry, Manifest, file_sha256, update_entry
 from cpnpose.models.weights import read_metadata
-from cpnpose.models.whole_file import whole_file
+from cpnpose.whole_file import whole_file
 
 
 def add_weights(

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from cpnpose.errors import WeightsError
 from cpnpose.models.cpn import ARCHITECTURES, CPN, CPNConfig
 from cpnpose.models.manifest import locate
-from cpnpose.models.whole_file import whole_file
 from cpnpose.pose.heatmaps import Decoding
 from cpnpose.pose.types import Preprocessing
+from cpnpose.whole_file import whole_file
 
 FORMAT_VERSION = 1
 """Grows when older programs could misread newer files."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import cv2
 import numpy as np
 
 from cpnpose.pose.types import Detections, FloatArray, ImageArray
+from cpnpose.whole_file import whole_file
 
 _PREDICTED, _TRUE = (255, 140, 0), (0, 220, 90)
 _TILE = (240, 320)
@@ -45,9 +45,8 @@ def boxes_picture(
         tiles.append(tile)
     tiles += [np.zeros((height, width, 3), np.uint8)] * (-len(tiles) % columns)
     sheet = np.vstack([np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)])
-    part = path.with_name(path.stem + ".part.png")
-    cv2.imwrite(str(part), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-    os.replace(part, path)
+    with whole_file(path) as part:
+        cv2.imwrite(str(part), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
 
 
 def _rectangle(image: ImageArray, box: FloatArray, colour: tuple[int, int, int]) -> tuple[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from cpnpose.pose.types import PersonCrops, Poses, Preprocessing
 from cpnpose.training.annotations import read_people
 from cpnpose.training.pose_options import PoseTraining, preprocessing_of
 from cpnpose.training.pose_run import PoseRun, use_bf16
+from cpnpose.whole_file import whole_file
 
 
 class PoseValidation:
@@ -47,6 +47,5 @@ class PoseValidation:
 def _draw_people(path: Path, crops: PersonCrops, poses: Poses, truth: np.ndarray) -> None:
     from cpnpose.training.picture import people_picture
 
-    part = path.with_name(path.stem + f".{os.getpid()}.png")
-    people_picture(part, crops, poses, truth)
-    os.replace(part, path)
+    with whole_file(path) as part:
+        people_picture(part, crops, poses, truth)

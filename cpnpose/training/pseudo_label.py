@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cpnpose.errors import OptionError, OutputError, TrainingError
+from cpnpose.errors import OptionError, TrainingError
 from cpnpose.evaluate import write_json
 from cpnpose.media.images import read_image
 from cpnpose.pipeline.crop import crop_persons
@@ -131,11 +131,7 @@ def pseudo_label(options: PseudoLabelOptions, *, progress: Callable[[int, int], 
         "annotations": people,
         "categories": [{"id": 1, "name": "person", "keypoints": list(KEYPOINT_NAMES)}],
     }
-    try:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(options.out, labels)
-    except OSError as error:
-        raise OutputError(f"{options.out}: cannot be written ({error.strerror}); choose another place") from error
+    write_json(options.out, labels)
     total = sum(map(len, waiting.values()))
     return PseudoLabels(total, len(people), sum(person["num_keypoints"] for person in people))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -20,18 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from cpnpose.errors import TrainingError
+from cpnpose.whole_file import whole_file
 
 M = TypeVar("M", bound=nn.Module)
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write ``state`` so that ``path`` holds either the old or the whole new checkpoint, whenever the power fails."""
-    part = path.with_name(path.name + ".part")
-    with open(part, "wb") as file:
+    with whole_file(path) as part, open(part, "wb") as file:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -88,9 +84,8 @@ class RunLog:
         """Drop the entries of steps after ``step``, so that a resumed run does not tell them twice."""
         if self.path.exists():
             entries = [entry for entry in read_log(self.path) if entry.get("step", 0) <= step]
-            part = self.path.with_name(self.path.name + ".part")
-            part.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
-            os.replace(part, self.path)
+            with whole_file(self.path) as part:
+                part.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -204,7 +199,6 @@ def plot_curves(log_path: Path, png_path: Path) -> None:
     for axis in axes.flat[len(series) :]:
         axis.axis("off")
     figure.tight_layout()
-    part = png_path.with_name(png_path.stem + ".part.png")
-    figure.savefig(part, dpi=80)
+    with whole_file(png_path) as part:
+        figure.savefig(part, dpi=80)
     pyplot.close(figure)
-    os.replace(part, png_path)

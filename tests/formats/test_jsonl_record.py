@@ -197,7 +197,7 @@ def test_error_in_the_middle_of_a_line_leaves_whole_lines(tmp_path, header, clip
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_full_disk_is_told(tmp_path, header):
     partial_path(tmp_path / "out.jsonl").symlink_to("/dev/full")
-    with pytest.raises(OutputError, match=r"no space is left .*--out"):
+    with pytest.raises(OutputError, match=r"no space is left .*choose another place"):
         JsonlWriter(tmp_path / "out.jsonl", header, overwrite=True)
     assert list(tmp_path.iterdir()) == []
 

@@ -346,7 +346,7 @@ def test_full_disk(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, hard))
     try:
-        with pytest.raises(OutputError, match="disk is full"):
+        with pytest.raises(OutputError, match="no space is left"):
             fill()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

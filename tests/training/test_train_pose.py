@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from cpnpose.errors import TrainingError
+from cpnpose.errors import OutputError, TrainingError
 from cpnpose.models.weights import load_cpn, read_metadata
 from cpnpose.training import run
 from cpnpose.training.ahead import one_ahead
@@ -293,7 +293,7 @@ def test_checkpoints_are_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.
         raise OSError("disk full")
 
     monkeypatch.setattr(torch, "save", broken)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OutputError, match="disk full"):
         run.save_checkpoint(path, {"step": 2})
     assert run.load_checkpoint(path) == {"step": 1}
 
