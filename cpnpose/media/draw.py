@@ -44,6 +44,7 @@ class DrawStyle:
     plus 0.5: about 0.5 where the network sees nothing, 1.3 to 1.5 where it is sure. The default of 0.6 leaves out what
     reaches less than a tenth of a full response. draw_boxes: boxes of the people. draw_ids: numbers of their tracks.
     background: the picture as it is, black, or blurred outside the people. blur_faces: make heads unrecognisable.
+    draw_unnamed: skeletons and boxes also of those to whom the tracker gives no id (yet): most of them are no people.
     """
 
     threshold: float = 0.6
@@ -51,6 +52,7 @@ class DrawStyle:
     draw_ids: bool = False
     background: Background = "keep"
     blur_faces: bool = False
+    draw_unnamed: bool = False
 
     def __post_init__(self) -> None:
         if self.background not in get_args(Background):
@@ -80,6 +82,8 @@ def draw_poses(image: ImageArray, poses: Poses, style: DrawStyle | None = None) 
         return canvas
     if style.blur_faces and style.background != "black":
         blur_heads(canvas, poses)
+    if poses.track_ids is not None and not style.draw_unnamed:
+        poses = poses.select(np.flatnonzero(poses.track_ids > 0))
     widths = line_widths(poses)
     if style.draw_boxes:
         _draw_boxes(canvas, poses, widths)

@@ -46,6 +46,8 @@ class DetectorConfig:
     """About how many pixels a frame is brought to."""
     score: float = 0.5
     """Boxes below this score are no people; chosen on the validation images."""
+    track_score: float | None = None
+    """In a video, somebody new is followed from this score on; None is ``score``."""
     nms: float = 0.5
     """Of two boxes that overlap more than this (intersection over union) the better one stays."""
 

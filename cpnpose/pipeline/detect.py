@@ -39,6 +39,7 @@ class PersonDetector:
     Args:
         network: gives boxes for a batch.
         score: people below it are left out.
+        track_score: from this score on somebody new is followed in a video; None is ``score``.
         nms: IoU above which the weaker of two boxes is left out.
         max_people: per image.
         batch: most images in one go; None leaves the choice to the device.
@@ -50,6 +51,7 @@ class PersonDetector:
         network: DetectionNetwork,
         *,
         score: float = 0.5,
+        track_score: float | None = None,
         nms: float = 0.5,
         max_people: int = 100,
         batch: int | None = None,
@@ -57,13 +59,15 @@ class PersonDetector:
     ) -> None:
         self.network = network
         self.score, self.nms, self.max_people, self.name = score, nms, max_people, name
+        self.track_score = score if track_score is None else track_score
         self.batch = batch or (4 if network.device.type == "cpu" else 16)
 
     def with_score(self, score: float) -> PersonDetector:
-        """The same detector with another threshold."""
+        """The same detector with another threshold; people are followed from the same score on."""
         return PersonDetector(
-            self.network, score=score, nms=self.nms, max_people=self.max_people, batch=self.batch, name=self.name
-        )
+            self.network, score=score, track_score=self.track_score, nms=self.nms, max_people=self.max_people,
+            batch=self.batch, name=self.name,
+        )  # fmt: skip
 
     def __call__(self, images: Sequence[Picture], indices: Sequence[int] | None = None) -> list[Detections]:
         """People of each image: boxes (N, 4) xyxy in its pixels, at most ``max_people``, best first.

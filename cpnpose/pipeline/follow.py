@@ -59,7 +59,7 @@ def with_weak_people(detector: Detector, options: StreamOptions) -> tuple[Detect
     may continue a track, but nobody new comes of them and they are dropped otherwise."""
     if not options.track or not isinstance(detector, PersonDetector):
         return detector, options
-    confident = detector.score if options.confident_score is None else options.confident_score
+    confident = detector.track_score if options.confident_score is None else options.confident_score
     weak = detector.with_score(min(detector.score, _WEAK_SHARE * confident))
     return weak, replace(options, confident_score=confident, drop_below=confident)
 

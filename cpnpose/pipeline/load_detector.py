@@ -84,14 +84,16 @@ def load_detector(
     if name in TORCHVISION_DETECTORS:
         network, title = OfficialNetwork(_official(name, weights), chosen, dtype), name
         own_score = own_nms = 0.5
+        own_track_score = None
     else:
         path = _own_file(name, weights)
         model = _own(path)
         network, title = DetectorNetwork(model, chosen, dtype), path.stem
-        own_score, own_nms = model.config.score, model.config.nms
+        own_score, own_nms, own_track_score = model.config.score, model.config.nms, model.config.track_score
     return PersonDetector(
         network,
         score=own_score if score is None else score,
+        track_score=own_track_score if score is None else score,
         nms=own_nms if nms is None else nms,
         max_people=max_people,
         name=title,

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from cpnpose.pipeline.track_doubt import (
     APART,
+    around_several,
     likeness_within,
     newcomers,
     overlaid,
@@ -43,7 +44,7 @@ TENTATIVE_S = 0.15
 """A person without an id is forgotten when missed for longer and in more than one frame."""
 
 _OF_PERSON = (
-    *("_ids", "_first_s", "_last_s", "_misses", "_best_score", "_trust", "_strength", "_entered"),
+    *("_ids", "_first_s", "_last_s", "_misses", "_best_score", "_trust", "_strength", "_entered", "_grouped"),
     *("_keypoints", "_counted"),
 )
 
@@ -66,6 +67,7 @@ class PoseTracker:
         self._trust: Array = np.zeros(0)
         self._strength: Array = np.zeros(0)
         self._entered: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)
+        self._grouped: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)
         self._keypoints: Array = np.zeros((0, 17, 2))
         self._counted: npt.NDArray[np.bool_] = np.zeros((0, 17), np.bool_)
         self._time_s: float | None = None
@@ -185,6 +187,7 @@ class PoseTracker:
             ("_trust", scores),
             ("_strength", pose_strength(poses)[candidates]),
             ("_entered", touches_edge(poses.boxes_xyxy[candidates], frame_size)),
+            ("_grouped", np.zeros(added, np.bool_)),
             ("_keypoints", poses.keypoints_xy[candidates].astype(np.float64)),
             ("_counted", telling_keypoints(poses)[candidates]),
         ):
@@ -201,13 +204,15 @@ class PoseTracker:
         better = ~unnamed[None] | (scores[None] > scores[:, None])
         part = overlaid(own, better)
         twin = overlaid(own, better & (0.5 * options.duplicate_oks < likeness_within(poses.select(columns)).T))
+        self._grouped[rows] |= around_several(own, better)
+        grouped = self._grouped[rows]
         confident = self._best_score[rows] >= options.confident_score
         strong = self._strength[rows] >= options.sure_pose
-        doubtful = ~confident | (~strong & (part | ~self._entered[rows]))
+        doubtful = ~confident | grouped | (~strong & (part | ~self._entered[rows]))
         wait = np.where(doubtful, options.slow_confirm_s, options.confirm_s)
         ready = self._last_s[rows] - self._first_s[rows] >= wait - 1e-6
-        ready |= (self._best_score[rows] >= options.sure_score) & strong & ~twin
-        ready |= first_frame & confident & (strong | ~part)
+        ready |= (self._best_score[rows] >= options.sure_score) & strong & ~twin & ~grouped
+        ready |= first_frame & confident & (strong | ~part) & ~grouped
         lost = heirs[columns]
         returned = unnamed & ready & (lost >= 0)
         self._ids[rows[returned]] = self._ids[lost[returned]]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from cpnpose.pipeline.track_match import Array, iou_of_smaller, pose_likeness
+from cpnpose.pipeline.track_match import Array, covered, iou, iou_of_smaller, pose_likeness
 from cpnpose.pipeline.track_motion import box_size, boxes_to_centres
 from cpnpose.pipeline.track_options import TrackerOptions
 from cpnpose.pose.types import FloatArray, IntArray, Poses
 
 APART = 0.5
 """Greatest share of the smaller of two boxes that may lie in the other one, where both are people of their own."""
+_MEMBER_SHARE, _HULL_IOU = 0.7, 0.7
+"""Least share of a person's box in the box around several, and least IoU of that with the box around them all."""
 EDGE_SHARE = 0.1
 """A box that comes so near to the picture's edge, in shares of its own longer side, touches it."""
 
@@ -52,6 +54,21 @@ def overlaid(boxes_xyxy: FloatArray, better: npt.NDArray[np.bool_]) -> npt.NDArr
     """
     shared = iou_of_smaller(boxes_xyxy, boxes_xyxy) > APART
     return np.asarray((shared & better).any(axis=1), np.bool_)
+
+
+def around_several(boxes_xyxy: FloatArray, better: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Which boxes (N, 4) are the box around two or more people of better poses who stand together.
+
+    Arguments and result as in :func:`overlaid`. Somebody near the camera may hide several people too, but seldom with
+    a box that ends where theirs do.
+    """
+    members = (covered(boxes_xyxy, boxes_xyxy).T > _MEMBER_SHARE) & better
+    corners = np.asarray(boxes_xyxy, np.float64)[None].repeat(len(boxes_xyxy), axis=0)  # (N, N of the members, 4)
+    low = np.where(members[..., None], corners[..., :2], np.inf).min(axis=1, initial=np.inf)
+    high = np.where(members[..., None], corners[..., 2:], -np.inf).max(axis=1, initial=-np.inf)
+    several = members.sum(axis=1) > 1
+    hull = np.where(several[:, None], np.concatenate([low, high], axis=1), 0.0)
+    return np.asarray(several & (iou(boxes_xyxy, hull).diagonal() > _HULL_IOU), np.bool_)
 
 
 def likeness_within(poses: Poses) -> Array:

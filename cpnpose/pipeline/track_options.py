@@ -25,7 +25,8 @@ class TrackerOptions:
     the last second: a weak pose that gets no id then leaves no trace in the tracker."""
     slow_confirm_s: float = 1.5
     """A doubtful person gets an id after being seen for so long: one who never reached ``confident_score``, and one
-    whose pose is not sure and whose box is part of another person's, or appeared away from the picture's edges."""
+    whose pose is not sure and whose box is part of another person's, or appeared away from the picture's edges, or
+    whose box is the box around several people."""
     sure_score: float = 0.9
     """Box score from which a person with a sure pose gets an id at once."""
     sure_pose: float = 0.95

@@ -191,3 +191,14 @@ def test_a_blurred_head_keeps_no_detail() -> None:
 def test_impossible_background() -> None:
     with pytest.raises(OptionError):
         DrawStyle(background="white")  # type: ignore[arg-type]
+
+
+def test_who_has_no_id_while_others_are_tracked_is_drawn_on_request_only() -> None:
+    both, one = people((100, 20, 1), (220, 20, 1), ids=[3, -1]), people((100, 20, 1), ids=[3])
+    boxes = DrawStyle(draw_boxes=True)
+    assert np.array_equal(draw_poses(plain(), both, boxes), draw_poses(plain(), one, boxes))
+    untracked = draw_poses(plain(), people((100, 20, 1), (220, 20, 1)))
+    assert np.array_equal(draw_poses(plain(), both, DrawStyle(draw_unnamed=True)), untracked)
+    # a face stays covered all the same
+    hidden = draw_poses(texture(), people((100, 20, 1), ids=[-1]), DrawStyle(blur_faces=True))
+    assert not np.array_equal(hidden, texture())

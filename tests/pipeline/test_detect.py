@@ -123,13 +123,15 @@ def test_own_detector_from_its_file(tmp_path: Path) -> None:
     from dataclasses import asdict
 
     torch.manual_seed(1)
-    config = DetectorConfig(channels=16, hidden=32, proposals=20, input_pixels=96 * 128, score=0.35)
+    config = DetectorConfig(channels=16, hidden=32, proposals=20, input_pixels=96 * 128, score=0.35, track_score=0.6)
     model = build_detector(config)
     metadata = WeightsMetadata("faster-rcnn-mobilenet-v2", (96, 128), kind="detector", config=asdict(config))
     path = tmp_path / "own.safetensors"
     save_weights(path, model.state_dict(), metadata)
     detector = load_detector(weights=path, device="cpu", precision="fp32")
-    assert detector.score == 0.35  # the weights' own
+    assert (detector.score, detector.track_score) == (0.35, 0.6)  # the weights' own
+    asked = load_detector(weights=path, device="cpu", precision="fp32", score=0.2)
+    assert (asked.score, asked.track_score) == (0.2, 0.2)  # who gives one means both
     assert detector.name == "own"
     found = load_detector(weights=path, device="cpu", precision="fp32", score=0.0, max_people=5)([image(value=90)])
     assert len(found[0]) <= 5

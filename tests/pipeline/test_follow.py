@@ -103,6 +103,10 @@ def test_thresholds_of_both_stages() -> None:
     assert isinstance(again, PersonDetector)
     assert (again.score, same) == (0.3, options)
     assert with_weak_people(detector, StreamOptions(track=False))[0] is detector
+    # two thresholds: who is found, and who is followed
+    weak, options = with_weak_people(PersonDetector(OneFading(), score=0.4, track_score=0.7), StreamOptions())
+    assert isinstance(weak, PersonDetector)
+    assert (weak.score, weak.track_score, options.confident_score, options.drop_below) == (0.35, 0.7, 0.7, 0.7)
     other = WholeImageDetector()
     assert with_weak_people(other, StreamOptions()) == (other, StreamOptions())
 

@@ -310,3 +310,33 @@ def test_somebody_who_leaves_keeps_one_id_and_parts_get_none(fps: float) -> None
         poses = poses.select([0] if x < 1130 else [0, 1] if x < 1240 else [1])
         seen.update(i for i in ids(tracker.update(step / fps, poses, FRAME)) if i > 0)
     assert seen == {1}
+
+
+def around(first: Poses, second: Poses, score: float) -> Poses:
+    """Two people, and a surer pose whose box is the box around both."""
+    both = np.concatenate([first.boxes_xyxy, second.boxes_xyxy])
+    middle = (both[:, :2].min(0) + both[:, 2:].max(0)) / 2
+    mixed = person((float(middle[0]), float(middle[1])), score=score)
+    box = np.concatenate([both[:, :2].min(0), both[:, 2:].max(0)])[None]
+    mixed = replace(mixed, boxes_xyxy=box.astype(np.float32), keypoints_xy=mixed.keypoints_xy[:, ::-1].copy())
+    names = ("keypoints_xy", "keypoint_scores", "scores", "boxes_xyxy", "box_scores")
+    return Poses(*(np.concatenate([getattr(p, name) for p in (first, second, mixed)]) for name in names))
+
+
+def test_a_box_around_two_people_is_nobody_for_long() -> None:
+    tracker = PoseTracker()
+    first, second = person((300, 300), score=0.8), person((360, 340), score=0.8)
+    assert ids(tracker.update(0.0, person((300, 300), (360, 340), score=0.8), FRAME)) == [1, 2]
+    given = {step: ids(tracker.update(step / 10, around(first, second, 0.97), FRAME)) for step in range(1, 20)}
+    assert given[1] == given[15] == [1, 2, -1]
+    assert given[18] == [1, 2, 3]  # whoever stays is somebody after all
+
+
+def test_who_stands_before_two_people_is_not_taken_for_the_box_around_them() -> None:
+    tracker = PoseTracker()
+    assert ids(tracker.update(0.0, person((300, 300), (360, 340), score=0.8), FRAME)) == [1, 2]
+    close = person((340, 400), height=620, score=0.97)
+    far = person((300, 300), (360, 340), score=0.8)
+    names = ("keypoints_xy", "keypoint_scores", "scores", "boxes_xyxy", "box_scores")
+    together = Poses(*(np.concatenate([getattr(p, name) for p in (far, close)]) for name in names))
+    assert ids(tracker.update(0.1, together, FRAME)) == [1, 2, 3]
