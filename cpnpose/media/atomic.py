@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from cpnpose.errors import OutputError
-from cpnpose.whole_file import write_error
+from cpnpose.whole_file import writing
 
 
 def check_output(path: Path, source: str | Path | None, overwrite: bool) -> None:
@@ -31,8 +31,7 @@ def publish(temporary: Path, path: Path, overwrite: bool) -> None:
     try:
         if not overwrite and path.exists():
             raise OutputError(f"{path}: was created by somebody else in the meantime. Use --overwrite to replace it.")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise write_error(path, error) from error
+        with writing(path):
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from cpnpose.models.fuse import fuse
 from cpnpose.models.weights import load_cpn
 from cpnpose.pose.heatmaps import PEAK
 from cpnpose.pose.types import Preprocessing
-from cpnpose.training.loss import LOCATION_SCALE
+from cpnpose.training.loss import LOCATION_SCALE, places_loss
 
 _LEAST_DEVIATION = 1e-3
 """Channels of the teacher that vary less than this over a batch hint at nothing."""
@@ -82,7 +82,7 @@ class Teacher(nn.Module):
         hints = torch.stack([_hint_loss(hint(mine), theirs) for hint, mine, theirs in pairs]).sum()
         size = (maps.refined.shape[-2], maps.refined.shape[-1])
         places = _places(taught, size) * (visibility == 0)[..., None]
-        locations = torch.stack([_cross_entropy(level, places) for level in (*maps.global_maps, maps.refined)]).sum()
+        locations = torch.stack([places_loss(level, places) for level in (*maps.global_maps, maps.refined)]).sum()
         return TeacherLoss(hints, locations)
 
 
@@ -102,9 +102,3 @@ def _places(maps: Tensor, size: tuple[int, int]) -> Tensor:
     chances = torch.softmax(maps.flatten(2) * LOCATION_SCALE, -1).view_as(maps)
     places = F.adaptive_avg_pool2d(chances, size).flatten(2)
     return places / places.sum(-1, keepdim=True) * sure[..., None]
-
-
-def _cross_entropy(maps: Tensor, places: Tensor) -> Tensor:
-    """As :func:`~cpnpose.training.loss.location_loss`, against given places."""
-    logs = torch.log_softmax(maps.float().flatten(2) * LOCATION_SCALE, dim=-1)
-    return -(places * logs).sum((1, 2)).mean() / maps.shape[1]

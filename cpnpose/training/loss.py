@@ -89,8 +89,21 @@ def location_loss(maps: Tensor, keypoints_xy: Tensor, labelled: Tensor, sigma: f
     size = (maps.shape[-2], maps.shape[-1])
     target = gaussian_targets(keypoints_xy, labelled, sigma * 0.1**0.5, size).flatten(2)
     target = target / target.sum(-1, keepdim=True).clamp_min(1e-6)
+    return places_loss(maps, target)
+
+
+def places_loss(maps: Tensor, places: Tensor) -> Tensor:
+    """Cross-entropy of each map, read as a distribution over its pixels, against where its keypoint is.
+
+    Args:
+        maps: (B, K, h, w).
+        places: (B, K, h * w) how likely the keypoint is in each pixel; all 0 for one that does not count.
+
+    Returns:
+        A scalar, as of :func:`location_loss`.
+    """
     logs = torch.log_softmax(maps.float().flatten(2) * LOCATION_SCALE, dim=-1)
-    return -(target * logs).sum((1, 2)).mean() / maps.shape[1]
+    return -(places * logs).sum((1, 2)).mean() / maps.shape[1]
 
 
 class _MeanSquare(torch.autograd.Function):
