@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from cpnpose.cli.arguments import parse_size
+
 
 def register(train_app: typer.Typer) -> None:
     """Add the command ``detector`` to ``cpnpose train``."""
@@ -26,9 +28,10 @@ def detector(
     ] = None,
     backbone_weights: Annotated[Path | None, typer.Option(help="ImageNet weights of MobileNetV2 (.npz).")] = None,
     init: Annotated[str | None, typer.Option(help="Detector weights to start from.")] = None,
+    size: Annotated[str, typer.Option(help="About what frames are brought to, height x width.")] = "480x640",
     steps: Annotated[int, typer.Option(min=1)] = 8000,
     minutes: Annotated[float | None, typer.Option(help="End the schedule after this time, if that is sooner.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Canvases of 320x320 in a step.")] = 16,
+    batch: Annotated[int, typer.Option(min=1, help="Square canvases of half the size's pixels in a step.")] = 16,
     lr: Annotated[float, typer.Option(help="Learning rate relative to the size of each layer's weights.")] = 2e-2,
     turn: Annotated[float, typer.Option(min=0, max=1, help="Share of the images that are turned.")] = 0.4,
     turn_degrees: Annotated[float, typer.Option(min=0, max=180, help="By how much at most, to either side.")] = 45.0,
@@ -43,6 +46,7 @@ def detector(
     import torch
 
     from cpnpose.errors import OptionError
+    from cpnpose.models.detector import DetectorConfig
     from cpnpose.training.detector_options import DetectorTraining
     from cpnpose.training.train_detector import train_detector
 
@@ -50,6 +54,7 @@ def detector(
         raise OptionError(f"--precision {precision}: use auto, fp32 or bf16")
     if threads:
         torch.set_num_threads(threads)
+    height, width = parse_size(size)
     named = [Path(name) for entry in [*annotations, *(more or [])] for name in entry.split(",")]
     files = dict.fromkeys([*named, *(incomplete or [])])
     options = DetectorTraining(
@@ -71,6 +76,7 @@ def detector(
         seed=seed,
         device=device,
         precision=precision,  # type: ignore[arg-type]
+        config=DetectorConfig(input_pixels=height * width),
     )
     metrics = train_detector(options, on_step=_show)
     for name, value in metrics.items():

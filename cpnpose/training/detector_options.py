@@ -30,7 +30,7 @@ class DetectorTraining:
     stop_after: float | None = None
     """Minutes after which the schedule is at its end, whatever ``steps`` says; measured over all resumed parts."""
     batch: int = 16
-    """Canvases of 320x320 in a step; larger ones come in smaller batches of as many pixels."""
+    """Square canvases of half the pixels of the input in a step; of larger ones fewer, with as many pixels in all."""
     lr: float = 2e-2
     """Of the neck and heads, relative to the typical size of each layer's weights; a fifth of it for the backbone."""
     weight_decay: float = 0.02

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from cpnpose.cli.evaluate import _pck_table
 from cpnpose.cli.main import app
+from cpnpose.models.weights import read_metadata
 from cpnpose.pose.keypoints import KEYPOINT_NAMES
 
 
@@ -120,6 +121,19 @@ def test_validation_without_keypoints_is_told(data: tuple[Path, Path], tmp_path:
     assert "val.json" in result.stderr
     result = run("evaluate", "--annotations", data[1], "--data", data[0], "--decoding", "best")
     assert result.exit_code == 2
+
+
+def test_a_detector_is_trained_for_the_size_that_is_asked_for(data: tuple[Path, Path], tmp_path: Path) -> None:
+    common = ("train", "detector", "--data", data[0], "--annotations", data[1], "--device", "cpu", "--out",
+              tmp_path / "run", "--steps", 1, "--batch", 1)  # fmt: skip
+    result = run(*common, "--size", "100x128")
+    assert result.exit_code == 2
+    assert "HEIGHTxWIDTH" in result.stderr
+    result = run(*common, "--size", "96x128")
+    assert result.exit_code == 0, result.output
+    metadata = read_metadata(tmp_path / "run" / "last.safetensors")
+    assert metadata.config["input_pixels"] == 96 * 128
+    assert metadata.input_size == (96, 128)
 
 
 def test_the_table_of_joints_is_whole_in_a_narrow_terminal() -> None:

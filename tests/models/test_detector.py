@@ -152,6 +152,21 @@ def test_boxes_lie_in_the_image_best_first_and_do_not_depend_on_the_batch(detect
         np.testing.assert_allclose(alone[0], boxes, atol=0.01)
 
 
+def test_the_pyramid_is_the_same_in_parts(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.rand(5, 3, 64, 96) * 2 - 1
+    counts: list[int] = []
+    handle = detector.pyramid.register_forward_hook(lambda module, inputs, maps: counts.append(len(inputs[0])))
+    with torch.no_grad():
+        whole = detector(images)
+        monkeypatch.setattr("cpnpose.models.detector._CPU_PIXELS", 2 * 64 * 96 + 1)
+        parts = detector(images)
+    handle.remove()
+    assert counts == [5, 2, 2, 1]
+    for (boxes, scores), (other_boxes, other_scores) in zip(whole, parts, strict=True):
+        torch.testing.assert_close(boxes, other_boxes, atol=1e-3, rtol=1e-4)
+        torch.testing.assert_close(scores, other_scores, atol=1e-5, rtol=1e-4)
+
+
 def test_no_people_and_no_images_are_normal(detector: Detector) -> None:
     network = DetectorNetwork(detector)
     assert network.detect([], score=0.5, nms=0.5) == []
