@@ -132,7 +132,7 @@ def evaluate_pose(options: EvaluationOptions) -> Evaluation:
         "flip": options.flip,
         "decoding": network.decoding,
         "map": "GlobalNet" if options.fast else "RefineNet",
-        "precision": str(network.dtype).removeprefix("torch."),
+        "precision": network.number_format,
         "pck_alpha": PCK_ALPHA,
     }
     report = {**metrics, **keypoint_errors(options.annotations, results), "protocol": protocol}

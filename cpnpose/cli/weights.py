@@ -21,6 +21,7 @@ def register(app: typer.Typer) -> None:
     group.command("verify")(verify_weights)
     group.command("download")(download_weights)
     group.command("import")(import_weights)
+    group.command("quantize")(quantize_weights)
     group.command("add")(add_weights_file)
     app.add_typer(group, name="weights")
 
@@ -120,10 +121,7 @@ def import_weights(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Convert a checkpoint of pytorch-cpn (ResNet-50 or ResNet-101) into a weights file."""
-    if out.suffix != ".safetensors":
-        raise OptionError(f"--out {out}: weights files end in .safetensors")
-    if out.exists() and not overwrite:
-        raise OutputError(f"{out} exists; use --overwrite to replace it")
+    _check_target(out, overwrite)
     input_size = None if size is None else _size(size)
 
     import torch
@@ -138,6 +136,34 @@ def import_weights(
     )
     if input_size is None and size_in_name(checkpoint.name) is None:
         typer.echo("The input size is not told by the file; 256x192 is taken. If it is another, give --size.", err=True)
+
+
+def quantize_weights(
+    weights: Annotated[str, typer.Argument(help="Weights of a CPN: a name or a file.")],
+    images: Annotated[list[Path], typer.Argument(help="Images of people, or folders of them: such as will be used.")],
+    out: Annotated[Path, typer.Option("--out", help="Weights file to write (.safetensors).")],
+    people: Annotated[int, typer.Option(min=1, help="Of how many people the ranges are measured.")] = 320,
+    detector: Annotated[str, typer.Option(help="What finds the people; see 'cpnpose video --help'.")] = "default",
+    name: Annotated[str | None, typer.Option("--name", help="Name. Default: the old one with -int8.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+) -> None:
+    """Write an int8 form of weights, for CPUs: OpenVINO runs it. Needs pip install 'cpnpose[quantize]'."""
+    _check_target(out, overwrite)
+
+    from cpnpose.media.images import find_images
+    from cpnpose.models.quantize import import_nncf, quantize
+    from cpnpose.models.weights import find_weights, read_metadata
+    from cpnpose.pipeline.calibrate import people_in
+    from cpnpose.pipeline.load_detector import make_detector
+    from cpnpose.pipeline.options import ModelOptions
+
+    import_nncf()  # a missing package is told before there is work
+    metadata = read_metadata(find_weights(weights))
+    find = make_detector(ModelOptions(detector=detector, device="cpu"))
+    crops = people_in(find_images(images), find, metadata.input_size, metadata.preprocessing, people)
+    made = quantize(weights, crops, out, name=name or "")
+    typer.echo(f"{out}: {made.name}, int8, {out.stat().st_size / 1e6:.1f} MB, from {len(crops)} people")
+    typer.echo("int8 may cost accuracy: 'cpnpose evaluate --weights' measures it.", err=True)
 
 
 def add_weights_file(
@@ -157,6 +183,13 @@ def add_weights_file(
     manifest = load_manifest(folder)
     entry = add_weights(manifest, file, name=name, url=url, default=default, overwrite=overwrite)
     typer.echo(f"{entry.name}: {entry.kind}, {entry.file}, sha256 {entry.sha256}")
+
+
+def _check_target(out: Path, overwrite: bool) -> None:
+    if out.suffix != ".safetensors":
+        raise OptionError(f"--out {out}: weights files end in .safetensors")
+    if out.exists() and not overwrite:
+        raise OutputError(f"{out} exists; use --overwrite to replace it")
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cpnpose.errors import CpnposeError
+from cpnpose.errors import CpnposeError, OptionError
 from cpnpose.models.cuda_graph import GraphedNetwork, Recorder, record_graph
 from cpnpose.models.fuse import fuse
-from cpnpose.models.weights import WeightsMetadata, load_cpn
+from cpnpose.models.int8 import ARCHITECTURE as INT8
+from cpnpose.models.int8 import Int8Network, load_int8
+from cpnpose.models.weights import WeightsMetadata, find_weights, load_cpn, read_metadata
 from cpnpose.pipeline.device import choose_device, choose_precision, is_out_of_memory
 from cpnpose.pose.geometry import invert_affines, transform_points
 from cpnpose.pose.heatmaps import Decoding, decode, mirror_maps
@@ -136,6 +138,11 @@ class PoseNetwork:
         direct, mirrored = both.chunk(2)
         return direct, mirror_maps(mirrored)
 
+    @property
+    def number_format(self) -> str:
+        """``float32``, ``bfloat16``, ``float16`` or ``int8``."""
+        return "int8" if isinstance(self.model, Int8Network) else str(self.dtype).removeprefix("torch.")
+
     @torch.inference_mode()
     def _estimate(self, pixels: Picture) -> _Decoded:
         maps, mirrored = self.heatmaps(pixels if isinstance(pixels, Tensor) else torch.from_numpy(pixels))
@@ -173,7 +180,7 @@ def load_pose_network(
     Args:
         weights: a name of the manifest or a weights file.
         device: see :func:`~cpnpose.pipeline.device.choose_device`.
-        precision: see :func:`~cpnpose.pipeline.device.choose_precision`.
+        precision: see :func:`~cpnpose.pipeline.device.choose_precision`; without effect on int8 weights.
         flip: with the flip test.
         fast: GlobalNet's finest map alone.
         batch: most crops in one go; None leaves the choice to the device.
@@ -181,17 +188,27 @@ def load_pose_network(
 
     Raises:
         WeightsError: no such weights, or they are damaged.
-        OptionError: no such device or precision.
+        OptionError: no such device or precision, or one that int8 weights do not have; or these need OpenVINO.
     """
     chosen = choose_device(device)
-    model, metadata = load_cpn(weights)
+    path = find_weights(weights)
+    metadata = read_metadata(path)
+    model: nn.Module
+    if metadata.architecture == INT8:
+        if fast:
+            raise OptionError(f"--fast: {path.name} is int8 and holds the whole network only; choose other weights")
+        if device != "auto" and chosen.type != "cpu":
+            raise OptionError(f"--device {device}: {path.name} is int8, which runs on the CPU; choose other weights")
+        chosen, model = torch.device("cpu"), load_int8(path)
+    else:
+        model = fuse(load_cpn(path)[0], fast)
     network = PoseNetwork(
-        fuse(model, fast),
+        model,
         input_size=metadata.input_size,
         preprocessing=metadata.preprocessing,
         decoding=decoding or metadata.decoding,
         device=chosen,
-        dtype=choose_precision(precision, chosen),
+        dtype=torch.float32 if isinstance(model, Int8Network) else choose_precision(precision, chosen),
         flip=flip,
         batch=batch,
     )

@@ -1,0 +1,132 @@
+"""int8 weights: how near they are to those that they were made of, and what they cannot do."""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from cpnpose.cli.main import app
+from cpnpose.errors import InputError, OptionError, WeightsError
+from cpnpose.models.int8 import CONSTANTS, GRAPH, Int8Network
+from cpnpose.models.quantize import quantize
+from cpnpose.models.weights import load_cpn, read_metadata, save_weights
+from cpnpose.pipeline.calibrate import people_in
+from cpnpose.pipeline.detect import WholeImageDetector
+from cpnpose.pipeline.estimate import load_pose_network
+from cpnpose.pose.types import Detections, Preprocessing
+
+pytest.importorskip("nncf", reason="needs the extra 'quantize'")
+
+
+def crops(count: int, seed: int = 0) -> torch.Tensor:
+    """(count, 64, 64, 3) uint8: smooth random pictures."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (count, 6, 6, 3), dtype=np.uint8)
+    return torch.from_numpy(np.stack([cv2.resize(image, (64, 64)) for image in coarse]))
+
+
+@pytest.fixture(scope="module")
+def int8_weights(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("int8") / "tiny-int8.safetensors"
+    quantize(tiny_weights, crops(32).numpy(), path)
+    return path
+
+
+def test_the_heatmaps_are_those_of_the_float_network_up_to_rounding(tiny_weights: Path, int8_weights: Path) -> None:
+    exact = load_pose_network(tiny_weights, device="cpu", precision="fp32")
+    rounded = load_pose_network(int8_weights)
+    assert isinstance(rounded.model, Int8Network)
+    assert rounded.number_format == "int8"
+    assert exact.number_format == "float32"
+    for count in (1, 5):
+        with torch.inference_mode():
+            wanted, _ = exact.heatmaps(crops(count, seed=1))
+            found, _ = rounded.heatmaps(crops(count, seed=1))
+        assert found.shape == wanted.shape == (count, 17, 16, 16)
+        error = (found - wanted).square().mean().sqrt() / (wanted - wanted.mean()).square().mean().sqrt()
+        assert 0.001 < error < 0.12  # 0.07; of a network that was not rounded it would be 1e-6
+
+
+def test_the_file_says_what_it_is_and_not_what_its_source_reached(tiny_weights: Path, int8_weights: Path) -> None:
+    source, made = read_metadata(tiny_weights), read_metadata(int8_weights)
+    assert (made.name, made.kind, made.input_size) == ("tiny-int8", "pose", source.input_size)
+    assert made.preprocessing == source.preprocessing
+    assert made.decoding == source.decoding
+    assert made.metrics == {}
+    assert "tiny (cpn-light) quantized on 32 people" in made.recipe
+    assert int8_weights.stat().st_size < 0.5 * tiny_weights.stat().st_size
+    with pytest.raises(WeightsError, match="cpn-int8"):
+        load_cpn(int8_weights)  # nothing to train on or to quantize again
+
+
+def test_several_threads_get_their_own_answers(int8_weights: Path) -> None:
+    network = load_pose_network(int8_weights)
+    inputs = [crops(3, seed=number) for number in range(8)]
+    with torch.inference_mode():
+        wanted = [network.heatmaps(pixels)[0] for pixels in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda pixels: network.heatmaps(pixels)[0], inputs))
+    for one, other in zip(wanted, found, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_what_int8_cannot_do_is_told(int8_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OptionError, match="is int8 and holds the whole network only"):
+        load_pose_network(int8_weights, fast=True)
+    with pytest.raises(OptionError, match="runs on the CPU"):
+        load_pose_network(int8_weights, device=torch.device("meta"))
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(OptionError, match=r"pip install 'cpnpose\[int8\]'"):
+        load_pose_network(int8_weights)
+
+
+def test_damaged_files_are_told(int8_weights: Path, tmp_path: Path) -> None:
+    path = tmp_path / "damaged.safetensors"
+    metadata = read_metadata(int8_weights)
+    save_weights(path, {GRAPH: torch.zeros(9, dtype=torch.uint8)}, metadata)
+    with pytest.raises(WeightsError, match="damaged or holds no int8 network"):
+        load_pose_network(path)
+    save_weights(path, {name: torch.zeros(9, dtype=torch.uint8) for name in (GRAPH, CONSTANTS)}, metadata)
+    with pytest.raises(WeightsError, match="OpenVINO cannot read it"):
+        load_pose_network(path)
+
+
+def test_people_of_ones_own_images_are_taken_until_there_are_enough(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(5)]
+    for number, path in enumerate(paths):
+        cv2.imwrite(str(path), np.full((40, 40, 3), 40 * number, np.uint8))
+    taken = people_in(paths, WholeImageDetector(), (64, 64), Preprocessing(), 3)
+    assert taken.shape == (3, 64, 64, 3)
+    assert len(np.unique(taken[:, 32, 32, 0])) == 3
+    assert len(people_in(paths, WholeImageDetector(), (64, 64), Preprocessing(), 9)) == 5
+    nobody = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+    with pytest.raises(InputError, match="nobody was found in 5 images"):
+        people_in(paths, lambda images, indices=None: [nobody] * len(images), (64, 64), Preprocessing(), 3)
+
+
+def test_from_the_command_line(tiny_weights: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "people"
+    folder.mkdir()
+    for number, pixels in enumerate(crops(4)):
+        cv2.imwrite(str(folder / f"{number}.png"), pixels.numpy())
+    out = tmp_path / "mine.safetensors"
+    command = ["weights", "quantize", str(tiny_weights), str(folder), "--out", str(out), "--detector", "none"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "tiny-int8, int8" in result.stdout
+    assert "from 4 people" in result.stdout
+    again = CliRunner().invoke(app, command)
+    assert again.exit_code != 0
+    assert "--overwrite" in again.stderr
+    poses = tmp_path / "poses"
+    result = CliRunner().invoke(
+        app, ["images", str(folder), "--json", "--out", str(poses), "--weights", str(out), "--detector", "none"]
+    )
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "poses.json").stat().st_size > 1000
