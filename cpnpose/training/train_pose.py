@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cpnpose.models.cpn import CPN, CPNConfig
 from cpnpose.models.product_conv import use_products
+from cpnpose.models.weights import find_weights
 from cpnpose.training import run
 from cpnpose.training.ahead import one_ahead
 from cpnpose.training.augment import Augmented, augment
@@ -100,6 +101,9 @@ def prepare_run(
 ) -> PoseRun:
     """A run at its start: cached crops, the initial network and its optimizer."""
     options.check()
+    for weights in (options.init, options.teacher):
+        if weights is not None:
+            find_weights(weights)  # a missing file is told before a folder is made
     torch.manual_seed(options.seed)
     records = read_people(options.annotations, options.data)
     options.out.mkdir(parents=True, exist_ok=True)

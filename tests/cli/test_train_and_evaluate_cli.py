@@ -96,6 +96,7 @@ def test_the_benchmark_tells_both_speeds(data: tuple[Path, Path], tmp_path: Path
         (("--precision", "fp8"), 2, "use auto, fp32 or bf16"),
         (("--data", "nowhere"), 3, "--data nowhere"),
         (("--init", "nowhere.safetensors"), 5, "nowhere.safetensors"),
+        (("--teacher", "nobody"), 5, "nobody"),
         (("--batch", "9"), 6, "8 people are fewer than the 9 of a step"),
     ],
 )
@@ -106,6 +107,7 @@ def test_faults_are_one_line(
                  "64x64", "--batch", 4, "--device", "cpu", "--out", tmp_path / "run", *arguments)  # fmt: skip
     assert result.exit_code == code, result.output
     assert told in result.stderr
+    assert not (tmp_path / "run").exists() or code == 6  # there the people were read first
 
 
 def test_validation_without_keypoints_is_told(data: tuple[Path, Path], tmp_path: Path) -> None:
