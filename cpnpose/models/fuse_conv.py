@@ -39,7 +39,7 @@ class FusedConv(nn.Conv2d):
         super().__init__(inputs, outputs, kernel, stride=stride, padding=padding, groups=groups, bias=True)
         self.activation: Activation = activation
         self.requires_grad_(False)
-        self._packed: Tensor | None = None
+        self._packed: dict[bool, Tensor] = {}  # for a single map, and for several
 
     def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
         """Convolve x (N, C, h, w), add ``add`` (N, O, h', w') if given, and apply the activation.
@@ -58,27 +58,29 @@ class FusedConv(nn.Conv2d):
         return y
 
     def _onednn(self, x: Tensor, add: Tensor | None) -> Tensor:
-        if self._packed is None:
-            self._packed = _pack(self, x)
+        alone = len(x) == 1
+        if alone not in self._packed:
+            self._packed[alone] = _pack(self, x)
+        packed = self._packed[alone]
         shape = (self.padding, self.stride, self.dilation, self.groups)
         name, numbers = _ONEDNN_ACTIVATION[self.activation]
         if add is None:
-            y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, self._packed, self.bias, *shape, name, numbers, "")
+            y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, packed, self.bias, *shape, name, numbers, "")
             return y
         add = add.contiguous(memory_format=torch.channels_last)
         relu = "relu" if self.activation == "relu" else None  # the only one that oneDNN takes after a sum
         y = torch.ops.mkldnn._convolution_pointwise_.binary(
-            add, x, self._packed, self.bias, *shape, "add", 1.0, relu, [], None
+            add, x, packed, self.bias, *shape, "add", 1.0, relu, [], None
         )
         return y.clamp_(0, 6) if self.activation == "relu6" else y
 
     def _apply(self, fn: Any, recurse: bool = True) -> FusedConv:
-        self._packed = None  # the weights move or change their type
+        self._packed = {}  # the weights move or change their type
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_packed": None}
+        return {**self.__dict__, "_packed": {}}
 
 
 @lru_cache
@@ -99,7 +101,8 @@ def onednn_works(dtype: torch.dtype) -> bool:
 
 
 def _pack(conv: FusedConv, x: Tensor) -> Tensor:
-    """The weights in the order that oneDNN wants for inputs like ``x``; other inputs stay correct."""
+    """The weights in the order that oneDNN wants for inputs like ``x``. Other inputs stay correct, but the weights are
+    reordered in every call where their order is another: for a single map it often is."""
     packed: Tensor = torch.ops.aten.mkldnn_reorder_conv2d_weight(
         conv.weight.to_mkldnn(), conv.padding, conv.stride, conv.dilation, conv.groups, list(x.shape)
     )

@@ -6,6 +6,7 @@ from torch import nn
 
 from cpnpose.models.cpn import ARCHITECTURES, CPN, CPNConfig
 from cpnpose.models.fuse import cpu_chunk, fuse
+from cpnpose.models.fuse_conv import FusedConv, onednn_works
 
 
 def random_cpn(architecture: str, size: tuple[int, int] = (64, 96)) -> CPN:
@@ -98,6 +99,19 @@ def test_rows_do_not_depend_on_their_batch() -> None:
 
 
 @torch.inference_mode()
+def test_a_single_map_and_several_have_their_own_order_of_weights() -> None:
+    conv = FusedConv(16, 32, 3, padding=1)
+    if not onednn_works(torch.float32):
+        pytest.skip("no oneDNN operators here")
+    x = torch.randn(3, 16, 8, 8, generator=torch.Generator().manual_seed(0))
+    wanted = nn.functional.conv2d(x, conv.weight, conv.bias, padding=1)
+    for rows in (slice(0, 3), slice(1, 2), slice(0, 3)):
+        torch.testing.assert_close(conv(x[rows].contiguous(memory_format=torch.channels_last)), wanted[rows])
+    assert set(conv._packed) == {True, False}
+    conv.double()
+    assert not conv._packed
+
+
 def test_no_crops_give_no_maps() -> None:
     assert fuse(random_cpn("cpn-light"))(crops(0)).shape == (0, 17, 16, 24)
 
