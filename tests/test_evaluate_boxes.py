@@ -77,8 +77,17 @@ def test_sweep_finds_the_score_between_people_and_others(annotations: Path) -> N
     raw = {1: people((BIG, 0.7), (SMALL, 0.1), ([24.0, 22, 50, 80], 0.6), (empty, 0.3)), 2: people((BIG, 0.65))}
     best = sweep_thresholds(annotations, raw)["best"]
     assert best["nms"] < 0.8
-    assert best["score"] == pytest.approx(0.65)
-    assert (best["precision"], best["recall"]) == (100, 100)
+    for name in ("score", "track_score"):
+        assert best[name] == {"threshold": pytest.approx(0.65), "precision": 100, "recall": 100}
+
+
+def test_a_missed_person_weighs_more_for_the_score_of_images_than_for_tracks(annotations: Path) -> None:
+    empty, other = [200.0, 10, 40, 60], [230.0, 120, 40, 60]
+    raw = {1: people((BIG, 0.9), (empty, 0.5), (other, 0.4)), 2: people((BIG, 0.3), (empty, 0.35))}
+    # Of two people: at 0.9 precision 1 and recall 1/2 (F1 2/3, F2 5/9), at 0.3 2/5 and 1 (F1 4/7, F2 10/13).
+    best = sweep_thresholds(annotations, raw)["best"]
+    assert best["track_score"] == {"threshold": pytest.approx(0.9), "precision": 100, "recall": 50}
+    assert best["score"] == {"threshold": pytest.approx(0.3), "precision": 40, "recall": 100}
 
 
 def test_recall_counts_people_by_their_height_in_a_640x480_image(annotations: Path) -> None:

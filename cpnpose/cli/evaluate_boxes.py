@@ -55,10 +55,11 @@ def evaluate_boxes_command(
     console = Console()
     console.print(table)
     best = thresholds["best"]
-    console.print(
-        f"best NMS by AP: {best['nms']:g}; best score by F1 there: {best['score']:g} "
-        f"(precision {best['precision']:g} %, recall {best['recall']:g} % of people above 32x32 pixels)"
-    )
+    console.print(f"best NMS by AP50: {best['nms']:g}; there, of people above 32x32 pixels:")
+    for name, measure in (("score", "F2"), ("track_score", "F1")):
+        row = best[name]
+        figures = f"precision {row['precision']:g} %, recall {row['recall']:g} %"
+        console.print(f"  {name} by the best {measure}: {row['threshold']:g} ({figures})")
     heights = recall_by_height(annotations, suppressed(raw, chosen), find.score)
     told = ", ".join(f"{name}: {row['recall']:g} % of {row['people']}" for name, row in heights.items())
     console.print(f"found at the default score {find.score:g}, by height in pixels of a 640x480 image: {told}")
