@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
     group.command("download")(download_weights)
     group.command("import")(import_weights)
     group.command("quantize")(quantize_weights)
+    group.command("average")(average_weights)
     group.command("add")(add_weights_file)
     app.add_typer(group, name="weights")
 
@@ -164,6 +165,22 @@ def quantize_weights(
     made = quantize(weights, crops, out, name=name or "")
     typer.echo(f"{out}: {made.name}, int8, {out.stat().st_size / 1e6:.1f} MB, from {len(crops)} people")
     typer.echo("int8 may cost accuracy: 'cpnpose evaluate --weights' measures it.", err=True)
+
+
+def average_weights(
+    weights: Annotated[list[str], typer.Argument(help="Two or more weights of one network: names or files.")],
+    out: Annotated[Path, typer.Option("--out", help="Weights file to write (.safetensors).")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+) -> None:
+    """Write the mean of weights, of runs that went on from the same ones."""
+    _check_target(out, overwrite)
+    if len(weights) < 2:
+        raise OptionError(f"{weights[0]}: give two or more weights")
+
+    from cpnpose.models.average import average
+
+    made = average(weights, out)
+    typer.echo(f"{out}: {made.architecture}, mean of {len(weights)}")
 
 
 def add_weights_file(
