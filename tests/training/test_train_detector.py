@@ -172,7 +172,7 @@ def test_it_learns_to_find_boxes(options: DetectorTraining, random_backbone: Pat
         options,
         val=options.annotations[0],
         backbone_weights=random_backbone,
-        steps=150,
+        steps=250,
         batch=4,
         warmup_steps=20,
         ema_decay=0.9,
@@ -180,7 +180,7 @@ def test_it_learns_to_find_boxes(options: DetectorTraining, random_backbone: Pat
     )
     told: list[dict[str, Any]] = []
     metrics = trainer.train_detector(run, on_step=told.append)
-    assert metrics["AP50"] > 30
+    assert metrics["AP50"] > 60
     assert told[-1]["fraction"] == 1
     names = {path.name for path in run.out.iterdir()}
     wanted = {"checkpoint.pt", "log.jsonl", "curves.png", "boxes.png", "last.safetensors", "best.safetensors"}
