@@ -29,7 +29,7 @@ def people_picture(
     true = transform_points(crops.affines[chosen], truth[chosen][..., :2])
     tiles = []
     for row, mine, theirs in zip(chosen, predicted, true, strict=True):
-        tile = np.ascontiguousarray(crops.pixels[row])
+        tile = np.array(crops.pixels[row])  # a copy: the crops are looked at again
         _skeleton(tile, theirs, truth[row, :, 2] > 0, _TRUE)
         _skeleton(tile, mine, poses.keypoint_scores[row] > 0.65, _PREDICTED)
         tiles.append(tile)
