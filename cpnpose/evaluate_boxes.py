@@ -13,7 +13,7 @@ import torch
 from torchvision.ops import box_iou, nms
 
 from cpnpose.errors import InputError
-from cpnpose.pose.types import Detections, ImageArray, IntArray
+from cpnpose.pose.types import Detections, FloatArray, ImageArray, IntArray
 from cpnpose.training.detector_data import read_coco, read_pixels
 
 _PERSON = 1
@@ -140,8 +140,8 @@ def sweep_thresholds(
         metrics = box_metrics(annotations, suppressed(raw, value))
         sweep.append({"nms": value, "AP": metrics["AP"], "AP50": metrics["AP50"], "AR10": metrics["AR10"]})
     best = max(sweep, key=lambda row: row["AP50"])
-    found = suppressed(raw, best["nms"])
-    chosen = {"score": _best_score(annotations, found, 2.0), "track_score": _best_score(annotations, found, 1.0)}
+    ranked = _ranked(annotations, suppressed(raw, best["nms"]))
+    chosen = {"score": _best_score(*ranked, beta=2.0), "track_score": _best_score(*ranked, beta=1.0)}
     return {"best": {"nms": best["nms"], **chosen}, "sweep": sweep}
 
 
@@ -155,10 +155,12 @@ def suppressed(raw: Mapping[int, Detections], threshold: float) -> dict[int, Det
     return left
 
 
-def _best_score(annotations: Path, found: Mapping[int, Detections], beta: float) -> dict[str, float]:
-    """``threshold``, ``precision`` and ``recall`` (percent) of the best F-measure in which recall weighs ``beta`` times
-    as much as precision. People and boxes up to 32x32 pixels and boxes in crowds neither count nor harm."""
-    scores, hits, people = [], [], 0
+def _ranked(annotations: Path, found: Mapping[int, Detections]) -> tuple[FloatArray, IntArray, int]:
+    """The scores (n,) of the boxes that count, best first, how many of the boxes up to each are people (n,), and how
+    many people there are. People and boxes up to 32x32 pixels and boxes in crowds neither count nor harm."""
+    scores: list[float] = []
+    hits: list[bool] = []
+    people = 0
     truth: dict[int, list[tuple[list[float], bool]]] = {}
     for entry in read_coco(annotations)["annotations"]:
         if entry.get("category_id", _PERSON) == _PERSON:
@@ -175,15 +177,20 @@ def _best_score(annotations: Path, found: Mapping[int, Detections], beta: float)
             if (match < 0 and sides[row].prod() <= 32**2) or (match >= 0 and not counted[match]):
                 continue
             scores.append(float(boxes.scores[row]))
-            hits.append(match >= 0)
-    if not hits or not people:
-        return {"threshold": 0.5, "precision": 0.0, "recall": 0.0}
+            hits.append(bool(match >= 0))
     order = np.argsort(-np.array(scores), kind="stable")
-    true_positives = np.cumsum(np.array(hits)[order])
-    count = np.arange(1, len(order) + 1)
+    return np.array(scores, np.float32)[order], np.cumsum(np.array(hits, bool)[order]), people
+
+
+def _best_score(scores: FloatArray, true_positives: IntArray, people: int, *, beta: float) -> dict[str, float]:
+    """``threshold``, ``precision`` and ``recall`` (percent) of the best F-measure in which recall weighs ``beta`` times
+    as much as precision; the other arguments as :func:`_ranked` gives them."""
+    if not len(scores) or not people:
+        return {"threshold": 0.5, "precision": 0.0, "recall": 0.0}
+    count = np.arange(1, len(scores) + 1)
     best = int(np.argmax((1 + beta**2) * true_positives / (count + beta**2 * people)))
     return {
-        "threshold": round(float(np.array(scores)[order][best]), 3),
+        "threshold": round(float(scores[best]), 3),
         "precision": round(100 * float(true_positives[best] / count[best]), 1),
         "recall": round(100 * float(true_positives[best] / people), 1),
     }

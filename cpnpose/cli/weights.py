@@ -152,13 +152,13 @@ def quantize_weights(
     _check_target(out, overwrite)
 
     from cpnpose.media.images import find_images
-    from cpnpose.models.quantize import import_nncf, quantize
+    from cpnpose.models.quantize import import_tools, quantize
     from cpnpose.models.weights import find_weights, read_metadata
     from cpnpose.pipeline.calibrate import people_in
     from cpnpose.pipeline.load_detector import make_detector
     from cpnpose.pipeline.options import ModelOptions
 
-    import_nncf()  # a missing package is told before there is work
+    import_tools()  # a missing package is told before there is work
     metadata = read_metadata(find_weights(weights))
     find = make_detector(ModelOptions(detector=detector, device="cpu"))
     crops = people_in(find_images(images), find, metadata.input_size, metadata.preprocessing, people)

@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from cpnpose.errors import WeightsError
-from cpnpose.models.weights import WeightsMetadata, find_weights, read_metadata, save_weights, shown
+from cpnpose.models.weights import WeightsMetadata, find_weights, load_entries, read_metadata, save_weights, shown
 
 
 def average(weights: Sequence[str | Path], out: Path) -> WeightsMetadata:
@@ -40,7 +38,7 @@ def average(weights: Sequence[str | Path], out: Path) -> WeightsMetadata:
             first.architecture, first.input_size, first.config,
         ):  # fmt: skip
             raise WeightsError(f"{path} is of another network than {paths[0]}; only those of one network have a mean")
-        entries = _entries(path)
+        entries = load_entries(path)
         if sums and entries.keys() != sums.keys():
             other = sorted(entries.keys() ^ sums.keys())
             raise WeightsError(f"{path} has other entries than {paths[0]}: {shown(other)}; write both anew")
@@ -53,10 +51,3 @@ def average(weights: Sequence[str | Path], out: Path) -> WeightsMetadata:
     made = replace(first, name="", metrics={}, recipe=f"mean of {sources}; {first.recipe}")
     save_weights(out, means, made)
     return made
-
-
-def _entries(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path} is damaged or no safetensors file ({error}); fetch or write it anew") from error

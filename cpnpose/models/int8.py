@@ -5,21 +5,22 @@ A file of such weights holds OpenVINO's graph and its constants instead of a CPN
 
 from __future__ import annotations
 
+import importlib
 import threading
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cpnpose.errors import OptionError, WeightsError
+from cpnpose.models.weights import load_entries
 
 ARCHITECTURE = "cpn-int8"
 """The name of this kind of network in the metadata of weights."""
 GRAPH, CONSTANTS = "openvino.xml", "openvino.bin"
 """The entries of a weights file, both uint8 (bytes,)."""
+_REMEDY = "int8 weights need OpenVINO: pip install 'cpnpose[int8]'; or choose other weights"
 
 
 class Int8Network(nn.Module):
@@ -37,7 +38,7 @@ class Int8Network(nn.Module):
 
     def __init__(self, graph: bytes, constants: bytes) -> None:
         super().__init__()
-        openvino = import_openvino()
+        openvino = import_extra("openvino", _REMEDY)
         core = openvino.Core()
         properties = {
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -65,10 +66,10 @@ def load_int8(path: Path) -> Int8Network:
         OptionError: OpenVINO is not installed.
         WeightsError: the file is damaged or of a newer OpenVINO.
     """
+    found = load_entries(path)
     try:
-        found = load_file(path)
         graph, constants = (found[name].numpy().tobytes() for name in (GRAPH, CONSTANTS))
-    except (OSError, SafetensorError, KeyError) as error:
+    except KeyError as error:
         raise WeightsError(f"{path} is damaged or holds no int8 network ({error}); fetch or write it anew") from error
     try:
         return Int8Network(graph, constants)
@@ -79,14 +80,13 @@ def load_int8(path: Path) -> Int8Network:
         ) from error
 
 
-def import_openvino() -> Any:
-    """The package ``openvino``.
+def import_extra(name: str, remedy: str) -> Any:
+    """A package that only an extra of cpnpose installs.
 
     Raises:
-        OptionError: it is not installed.
+        OptionError: it is not installed; ``remedy`` is the message.
     """
     try:
-        import openvino
+        return importlib.import_module(name)
     except ImportError as error:
-        raise OptionError("int8 weights need OpenVINO: pip install 'cpnpose[int8]'; or choose other weights") from error
-    return openvino
+        raise OptionError(remedy) from error

@@ -14,9 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cpnpose.errors import OptionError
 from cpnpose.models.cpn import CPN
-from cpnpose.models.int8 import ARCHITECTURE, CONSTANTS, GRAPH, import_openvino
+from cpnpose.models.int8 import ARCHITECTURE, CONSTANTS, GRAPH, import_extra
 from cpnpose.models.weights import WeightsMetadata, load_cpn, save_weights
 from cpnpose.pose.types import FloatArray, ImageArray
 
@@ -55,7 +54,7 @@ def quantize(weights: str | Path, crops: ImageArray, out: Path, *, name: str = "
         OutputError: the file cannot be written.
     """
     model, metadata = load_cpn(weights)
-    openvino, nncf = import_openvino(), import_nncf()
+    openvino, nncf = import_tools()
     height, width = metadata.input_size
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of tracing: the size of the crops is fixed, as it suspects
@@ -86,14 +85,11 @@ def _normalized(crops: ImageArray, metadata: WeightsMetadata) -> Sequence[FloatA
     return [np.ascontiguousarray(((part - mean) / std).transpose(0, 3, 1, 2), np.float32) for part in parts]
 
 
-def import_nncf() -> Any:
-    """The package ``nncf``.
+def import_tools() -> tuple[Any, Any]:
+    """The packages ``openvino`` and ``nncf``.
 
     Raises:
-        OptionError: it is not installed.
+        OptionError: one is not installed.
     """
-    try:
-        import nncf
-    except ImportError as error:
-        raise OptionError("to quantize weights NNCF is needed: pip install 'cpnpose[quantize]'") from error
-    return nncf
+    remedy = "to quantize weights OpenVINO and NNCF are needed: pip install 'cpnpose[quantize]'"
+    return import_extra("openvino", remedy), import_extra("nncf", remedy)

@@ -106,6 +106,19 @@ def read_metadata(path: str | Path) -> WeightsMetadata:
     return _from_strings(path, strings)
 
 
+def load_entries(path: str | Path) -> dict[str, Tensor]:
+    """The entries of a weights file by name, as they are stored.
+
+    Raises:
+        WeightsError: the file is missing, damaged, or no safetensors file.
+    """
+    _check_file(Path(path))
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path, error) from error
+
+
 def load_state(path: str | Path, module: nn.Module) -> None:
     """Fill ``module`` with the entries of a weights file, strictly; its dtypes and device are kept.
 
@@ -113,11 +126,7 @@ def load_state(path: str | Path, module: nn.Module) -> None:
         WeightsError: the file is damaged, or has entries that the module lacks, lacks entries that the module has,
             or has entries of another shape. The counters of batch normalisation may be absent and start at 0.
     """
-    _check_file(Path(path))
-    try:
-        found = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise _damaged(path, error) from error
+    found = load_entries(path)
     wanted = module.state_dict()
     for name, value in wanted.items():
         if name.endswith(_COUNTER):
