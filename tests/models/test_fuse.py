@@ -6,7 +6,7 @@ from torch import nn
 
 from cpnpose.models.cpn import ARCHITECTURES, CPN, CPNConfig
 from cpnpose.models.fuse import cpu_chunk, fuse
-from cpnpose.models.fuse_conv import FusedConv, onednn_works
+from cpnpose.models.fuse_conv import FusedConv, onednn_works, round_keeping_sums
 
 
 def random_cpn(architecture: str, size: tuple[int, int] = (64, 96)) -> CPN:
@@ -124,3 +124,35 @@ def test_bfloat16_stays_close() -> None:
     assert maps.dtype == torch.bfloat16
     expected = model(crops()).refined
     assert (maps.float() - expected).std() / expected.std() < 0.05
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_rounding_keeps_the_sums_of_kernels(dtype: torch.dtype) -> None:
+    weight = torch.randn(64, 1, 3, 3, generator=torch.Generator().manual_seed(5))
+    rounded = round_keeping_sums(weight, dtype)
+    assert rounded.dtype == dtype
+    digit = torch.finfo(dtype).eps
+    largest, least = (extreme(weight.abs(), dim=(1, 2, 3)) for extreme in (torch.amax, torch.amin))
+    assert ((rounded.float() - weight).abs().amax((1, 2, 3)) <= digit * largest).all()
+    off, plainly_off = (abs((w.double() - weight.double()).sum((1, 2, 3))) for w in (rounded, weight.to(dtype)))
+    # The least tap may have grown by half a digit of its neighbour before it was rounded itself.
+    assert (off <= digit * (least + digit * largest)).all()
+    assert off.mean() < 0.1 * plainly_off.mean()
+
+
+@torch.inference_mode()
+def test_depthwise_weights_are_rounded_with_their_sums() -> None:
+    """What a network in bfloat16 multiplies with; its 1x1 convolutions are rounded plainly."""
+    model = random_cpn("cpn-light")
+    exact, low = fuse(model), fuse(model).to(torch.bfloat16)
+    seen = {1: 0, 2: 0}
+    for before, after in zip(exact.modules(), low.modules(), strict=True):
+        if isinstance(before, FusedConv) and isinstance(after, FusedConv):
+            depthwise = before.groups > 1
+            wanted = round_keeping_sums(before.weight, torch.bfloat16) if depthwise else before.weight.bfloat16()
+            assert torch.equal(after.weight, wanted)
+            seen[1 + depthwise] += 1
+    assert seen[1] > 20
+    assert seen[2] > 10
+    again = fuse(model).to(memory_format=torch.channels_last).to(torch.float32)
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), exact.parameters(), strict=True))
