@@ -19,7 +19,7 @@ from cpnpose import __version__
 from cpnpose.api import PoseEstimator
 from cpnpose.bench_agreement import agreement
 from cpnpose.bench_detector import detectors, noise_images, peers
-from cpnpose.bench_network import DECODED_PEOPLE, decoding, network_forms
+from cpnpose.bench_network import DECODED_PEOPLE, decoding, network_forms, network_forms_apart
 from cpnpose.bench_pipeline import peak_memory_bytes, pipeline
 from cpnpose.errors import OptionError
 from cpnpose.media.video import VideoReader
@@ -91,12 +91,14 @@ def bench(options: BenchOptions) -> dict[str, Any]:
         if options.models.fast or options.stream.detect_every > 1:
             full = PoseEstimator(options=replace(options.models, fast=False))
             report["agreement"] = agreement(options.video, options.stream, estimator, full, options.frames)
-    forms = network_forms(
-        options.architecture, options.input_size, device, dtype, batch=options.batch, limit_s=options.limit_s
+    compared = (options.architecture, options.input_size, device, dtype)
+    by_default, forms = (
+        measure(*compared, batch=options.batch, limit_s=options.limit_s)
+        for measure in (network_forms_apart, network_forms)
     )
     report["network"] = {
         "architecture": options.architecture, "input_size": list(options.input_size), "batch": options.batch,
-        "forms": forms,
+        "forms": by_default, "forms_with_freed_memory_kept": forms,
     }  # fmt: skip
     network_s = DECODED_PEOPLE / forms[_INFERENCE_FORM]["crops_per_s"]
     heatmap_size = options.input_size[0] // STRIDE, options.input_size[1] // STRIDE

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cpnpose.bench_timing import race
+from cpnpose.errors import OptionError
 from cpnpose.models.cpn import CPN, Architecture, CPNConfig
 from cpnpose.models.fuse import fuse
+from cpnpose.models.int8 import Int8Network
+from cpnpose.models.quantize import import_tools, int8_graph
 from cpnpose.pose.heatmaps import decode_dark, decode_published, gaussian_targets
 from cpnpose.pose.keypoints import NUM_KEYPOINTS
 from cpnpose.pose.types import FloatArray
@@ -54,7 +61,32 @@ def network_forms(
     if dtype != torch.float32:
         exact, crops_exact = fuse(plain), crops.to(memory_format=torch.channels_last)
         calls["inference form float32"] = lambda: exact(crops_exact)
+    quantised = _int8(plain, crops) if device.type == "cpu" else None
+    if quantised is not None:
+        calls["int8 by OpenVINO"] = lambda: quantised(crops)
     return _rows(race(calls, limit_s=limit_s, device=device), batch, "crop")
+
+
+def _int8(plain: CPN, crops: Tensor) -> nn.Module | None:
+    """The form that ``weights quantize`` makes, its ranges those of ``crops``; None where its packages are missing."""
+    try:
+        import_tools()
+    except OptionError:
+        return None
+    # NNCF talks about its progress on both of the standard streams.
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        graph, constants = int8_graph(plain, [crops.numpy()])
+    return Int8Network(graph.tobytes(), constants.tobytes())
+
+
+def network_forms_apart(*args: Any, **kwargs: Any) -> list[dict[str, Any]]:
+    """:func:`network_forms` in a process of its own, whose memory is as PyTorch finds it by default.
+
+    The commands keep freed memory (:func:`~cpnpose.pipeline.memory.keep_freed_memory`), which makes the plain forms
+    quicker, too: they give back and get anew several times what the inference form does.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(network_forms, *args, **kwargs).result()
 
 
 @torch.inference_mode()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,7 @@ import torch
 from cpnpose.api import PoseEstimator
 from cpnpose.bench import BenchOptions
 from cpnpose.bench_agreement import agreement, compare
-from cpnpose.bench_network import decode_in_a_loop, decoding, likely_maps, network_forms
+from cpnpose.bench_network import decode_in_a_loop, decoding, likely_maps, network_forms, network_forms_apart
 from cpnpose.bench_pipeline import pipeline
 from cpnpose.bench_timing import race
 from cpnpose.errors import InputError, OptionError
@@ -56,9 +58,28 @@ def test_network_forms_are_compared_with_the_plain_ones() -> None:
     rows = network_forms("cpn-light", (64, 64), CPU, torch.float32, batch=2, limit_s=0.1)
     assert rows[0]["times_faster_than_plain_float32"] == 1
     assert rows[1]["times_faster_than_plain_bfloat16"] == 1
-    assert len(rows) == 4
     for row in rows:
         assert row["ms_per_crop"] * row["crops_per_s"] == pytest.approx(1000)
+    names = [row["form"] for row in rows]
+    inference = ["inference form float32", "inference form float32 --fast"]
+    assert names[:4] == ["plain float32", "plain bfloat16 channels-last", *inference]
+    assert names[4:] == (["int8 by OpenVINO"] if importlib.util.find_spec("nncf") else [])
+
+
+def test_without_its_packages_int8_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    rows = network_forms("cpn-light", (64, 64), CPU, torch.float32, batch=2, limit_s=0.1)
+    assert [row["form"] for row in rows][2:] == ["inference form float32", "inference form float32 --fast"]
+
+
+def test_network_forms_are_compared_in_a_process_of_their_own() -> None:
+    """Also where this process keeps its memory; an error there is this process's error."""
+    rows = network_forms_apart("cpn-light", (64, 64), CPU, torch.float32, batch=2, limit_s=0.1)
+    assert [row["form"] for row in rows][:2] == ["plain float32", "plain bfloat16 channels-last"]
+    assert rows[0]["times_faster_than_plain_float32"] == 1
+    assert rows[2]["ms_per_crop"] > 0
+    with pytest.raises(RuntimeError, match="Invalid device|PyTorch|CUDA|NVIDIA"):
+        network_forms_apart("cpn-light", (64, 64), torch.device("cuda:99"), torch.float32, batch=2, limit_s=0.1)
 
 
 def test_decoding_reports_its_share() -> None:

@@ -86,9 +86,10 @@ def _show(report: dict[str, Any]) -> None:
     console = Console()
     console.print(", ".join(f"{key} {value}" for key, value in report["machine"].items()), highlight=False)
     network, decoding = report["network"], report["decoding"]
-    size = "x".join(map(str, network["input_size"]))
+    name = f"{network['architecture']} {'x'.join(map(str, network['input_size']))}, batch {network['batch']}"
     tables = [
-        (f"{network['architecture']} {size}, batch {network['batch']}", network["forms"]),
+        (f"{name}, memory as PyTorch gets it by default", network["forms"]),
+        (f"{name}, freed memory kept, as the commands do", network["forms_with_freed_memory_kept"]),
         (f"heatmaps of {decoding['people']} people", [decoding]),
         ("person detector at 640x480, batch 4", report["detector"]),
     ]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -54,18 +55,7 @@ def quantize(weights: str | Path, crops: ImageArray, out: Path, *, name: str = "
         OutputError: the file cannot be written.
     """
     model, metadata = load_cpn(weights)
-    openvino, nncf = import_tools()
-    height, width = metadata.input_size
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of tracing: the size of the crops is fixed, as it suspects
-        example = torch.zeros(2, 3, height, width)
-        graph = openvino.convert_model(_RefinedMaps(model), example_input=example, input=[-1, 3, height, width])
-    batches = _normalized(crops, metadata)
-    graph = nncf.quantize(graph, nncf.Dataset(batches), subset_size=len(batches), preset=nncf.QuantizationPreset.MIXED)
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder) / file for file in (GRAPH, CONSTANTS)]
-        openvino.serialize(graph, *map(str, paths))
-        contents = [torch.from_numpy(np.fromfile(path, np.uint8)) for path in paths]
+    contents = [torch.from_numpy(content) for content in int8_graph(model, _normalized(crops, metadata))]
     old = metadata.name or Path(weights).stem
     made = replace(
         metadata,
@@ -76,6 +66,29 @@ def quantize(weights: str | Path, crops: ImageArray, out: Path, *, name: str = "
     )
     save_weights(out, dict(zip((GRAPH, CONSTANTS), contents, strict=True)), made)
     return made
+
+
+def int8_graph(model: CPN, batches: Sequence[FloatArray]) -> list[npt.NDArray[np.uint8]]:
+    """A CPN as OpenVINO's graph and constants, both uint8 (bytes,), in int8.
+
+    Args:
+        model: on the CPU, in float32.
+        batches: normalised crops (n, 3, H, W), whose activations set the ranges.
+
+    Raises:
+        OptionError: OpenVINO or NNCF are not installed.
+    """
+    openvino, nncf = import_tools()
+    height, width = batches[0].shape[2:]
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of tracing: the size of the crops is fixed, as it suspects
+        example = torch.zeros(2, 3, height, width)
+        graph = openvino.convert_model(_RefinedMaps(model), example_input=example, input=[-1, 3, height, width])
+    graph = nncf.quantize(graph, nncf.Dataset(batches), subset_size=len(batches), preset=nncf.QuantizationPreset.MIXED)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / file for file in (GRAPH, CONSTANTS)]
+        openvino.serialize(graph, *map(str, paths))
+        return [np.fromfile(path, np.uint8) for path in paths]
 
 
 def _normalized(crops: ImageArray, metadata: WeightsMetadata) -> Sequence[FloatArray]:

@@ -24,6 +24,9 @@ def test_bench_prints_json(clip: Path, tiny_weights: Path) -> None:
     assert report["pipeline"]["frames"] == 4
     assert report["pipeline"]["peak_memory_bytes"]["process"] > 1e7
     assert report["network"]["input_size"] == [64, 64]
+    names = [[row["form"] for row in report["network"][key]] for key in ("forms", "forms_with_freed_memory_kept")]
+    assert names[0] == names[1]
+    assert names[0][0] == "plain float32"
     assert len(report["detector"]) == 2
     assert report["detector"][0]["times_the_first"] == 1
 
@@ -34,7 +37,13 @@ def test_bench_shows_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     forms = [{"form": "plain float32", "ms_per_crop": 12.3}]
     report = {
         "machine": {"torch": "2"},
-        "network": {"architecture": "cpn50", "input_size": [256, 192], "batch": 16, "forms": forms},
+        "network": {
+            "architecture": "cpn50",
+            "input_size": [256, 192],
+            "batch": 16,
+            "forms": forms,
+            "forms_with_freed_memory_kept": [{"form": "plain float32", "ms_per_crop": 7.89}],
+        },
         "decoding": {"people": 64, "dark_ms": 1.25},
         "detector": [{"detector": "own", "ms_per_image": 5.0}],
         "peers": [{"network": "other", "ms_per_frame": 345.6}],
@@ -42,7 +51,16 @@ def test_bench_shows_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpnpose.bench, "bench", lambda options: report)
     result = run()
     assert result.exit_code == 0
-    for text in ("cpn50 256x192, batch 16", "12.3", "heatmaps of 64 people", "1.25", "other networks", "346"):
+    for text in (
+        "cpn50 256x192, batch 16",
+        "12.3",
+        "freed memory kept",
+        "7.89",
+        "heatmaps of 64 people",
+        "1.25",
+        "other networks",
+        "346",
+    ):
         assert text in result.stdout
 
 
