@@ -78,7 +78,7 @@ def test_network_forms_are_compared_in_a_process_of_their_own() -> None:
     assert [row["form"] for row in rows][:2] == ["plain float32", "plain bfloat16 channels-last"]
     assert rows[0]["times_faster_than_plain_float32"] == 1
     assert rows[2]["ms_per_crop"] > 0
-    with pytest.raises(RuntimeError, match="Invalid device|PyTorch|CUDA|NVIDIA"):
+    with pytest.raises(RuntimeError, match=r"Invalid device|PyTorch|CUDA|NVIDIA"):
         network_forms_apart("cpn-light", (64, 64), torch.device("cuda:99"), torch.float32, batch=2, limit_s=0.1)
 
 
