@@ -1,6 +1,6 @@
 """``python -m cpnpose`` is the same as ``cpnpose``."""
 
-from cpnpose.cli.main import app
+from cpnpose.cli.main import run
 
 if __name__ == "__main__":
-    app()
+    run()

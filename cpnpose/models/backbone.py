@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
 
 from cpnpose.errors import WeightsError
+from cpnpose.models.quick_start import without_compiler
+
+with without_compiler():
+    import torchvision
 
 
 class ResNetFeatures(nn.Module):

@@ -16,6 +16,7 @@ from torch import Tensor
 from cpnpose.errors import OptionError, WeightsError
 from cpnpose.models.cpn import CPN, Architecture, CPNConfig
 from cpnpose.models.manifest import file_sha256
+from cpnpose.models.quick_start import NoRandomValues
 from cpnpose.models.weights import WeightsMetadata, save_weights, shown
 from cpnpose.pose.types import Preprocessing
 
@@ -159,7 +160,7 @@ def _depth(path: str | Path, entries: Mapping[str, Any]) -> Architecture:
 
 def _translate(path: str | Path, entries: Mapping[str, Any], architecture: Architecture) -> dict[str, Tensor]:
     keys = key_map(architecture)
-    with torch.device("meta"):
+    with NoRandomValues():
         wanted = CPN(CPNConfig(architecture)).state_dict()
     unknown = [key for key in entries if key not in keys]
     missing = [key for key in keys if key not in entries and not key.endswith(_COUNTER)]  # older ones have no counters

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from cpnpose.errors import WeightsError
 from cpnpose.models.cpn import ARCHITECTURES, CPN, CPNConfig
 from cpnpose.models.manifest import locate
+from cpnpose.models.quick_start import NoRandomValues
 from cpnpose.pose.heatmaps import Decoding
 from cpnpose.pose.types import Preprocessing
 from cpnpose.whole_file import whole_file
@@ -167,10 +168,8 @@ def load_cpn(name_or_path: str | Path) -> tuple[CPN, WeightsMetadata]:
             f"{path} holds a {metadata.kind} network {metadata.architecture!r}, not one of {', '.join(ARCHITECTURES)}; "
             "choose other weights, 'cpnpose weights list' shows those at hand"
         )
-    # On the meta device the random initialisation costs no time; load_state fills every entry or raises.
-    with torch.device("meta"):
+    with NoRandomValues():  # load_state fills every entry or raises
         model = CPN(CPNConfig(metadata.architecture, metadata.input_size))
-    model = model.to_empty(device="cpu")
     load_state(path, model)
     return model.eval(), metadata
 

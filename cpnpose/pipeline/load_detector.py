@@ -14,6 +14,7 @@ from cpnpose.models import detector
 from cpnpose.models.detect_batch import DetectorNetwork
 from cpnpose.models.fuse_module import use_fused_convolutions
 from cpnpose.models.manifest import load_manifest, locate
+from cpnpose.models.quick_start import NoRandomValues
 from cpnpose.models.weights import find_weights, load_state, read_metadata
 from cpnpose.pipeline.detect import DetectionNetwork, Detector, PersonDetector, WholeImageDetector
 from cpnpose.pipeline.detection_file import load_boxes
@@ -125,7 +126,8 @@ def _own(path: Path) -> detector.Detector:
         config = detector.DetectorConfig(**metadata.config)
     except (TypeError, ValueError) as error:
         raise WeightsError(f"{path}: its metadata build no detector ({error}); update cpnpose") from error
-    model = detector.build_detector(config)
+    with NoRandomValues():
+        model = detector.build_detector(config)
     load_state(path, model)
     use_fused_convolutions(model)
     return model

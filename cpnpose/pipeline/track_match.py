@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
 from cpnpose.pose.oks import oks
 
@@ -68,6 +67,8 @@ def assign(likeness: Array, allowed: npt.NDArray[np.bool_]) -> tuple[npt.NDArray
     """
     # A forbidden pair is worth nothing, so it is chosen only where nothing better is left, and then dropped.
     value = np.where(allowed, likeness + 1e-6, 0.0)
+    from scipy.optimize import linear_sum_assignment  # here, as it takes a while and images do without it
+
     rows, columns = linear_sum_assignment(value, maximize=True)
     made = allowed[rows, columns]
     return rows[made].astype(np.int64), columns[made].astype(np.int64)

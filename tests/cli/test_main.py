@@ -87,3 +87,33 @@ def test_broken_pipe_is_quiet() -> None:
         f"{sys.executable} -m cpnpose video --help | head -1", shell=True, cwd=ROOT, capture_output=True, text=True
     )
     assert "Traceback" not in done.stderr
+
+
+def test_the_command_leaves_at_once_with_all_that_it_said() -> None:
+    """What is registered for the exit runs, output into a pipe is whole, and the exit code is the command's."""
+    code = (
+        "import atexit, sys; atexit.register(lambda: print('registered'))\n"
+        "sys.argv = ['cpnpose', *sys.argv[1:]]\n"
+        "from cpnpose.cli.main import run; run()"
+    )
+    for arguments, expected, said in (
+        (["--version"], 0, "cpnpose "),
+        (["images", "nothing"], 3, "nothing: no such file"),
+    ):
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+        assert done.returncode == expected
+        assert said in done.stdout + done.stderr
+        assert done.stdout.endswith("registered\n")
+
+
+def test_an_exit_waits_for_threads_that_work() -> None:
+    code = (
+        "import sys, threading, time\n"
+        "def work(): time.sleep(1); print('worked')\n"
+        "threading.Thread(target=work).start()\n"
+        "sys.argv = ['cpnpose', '--version']\n"
+        "from cpnpose.cli.main import run; run()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "worked" in done.stdout
