@@ -33,10 +33,17 @@ def resized(images: Sequence[Picture], height: int, width: int, device: torch.de
 
 
 def shrink(image: ImageArray, height: int, width: int) -> ImageArray:
-    """An image (H, W, 3) at (height, width): by area where it becomes clearly smaller, else bilinear."""
+    """An image (H, W, 3) at (height, width): halved by means of four pixels as long as it stays larger and its sides
+    are even, then bilinear. Several times as fast as OpenCV's INTER_AREA, which does what is left to do of more than
+    one halving."""
+    while (
+        image.shape[0] >= 2 * height and image.shape[1] >= 2 * width and not any(side % 2 for side in image.shape[:2])
+    ):
+        half = image.shape[1] // 2, image.shape[0] // 2
+        image = np.asarray(cv2.resize(image, half, interpolation=cv2.INTER_AREA), np.uint8)
     if image.shape[:2] == (height, width):
         return image
-    way = cv2.INTER_AREA if image.shape[0] > 1.3 * height else cv2.INTER_LINEAR
+    way = cv2.INTER_AREA if max(image.shape[0] / height, image.shape[1] / width) > 2 else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(image, (width, height), interpolation=way), np.uint8)
 
 

@@ -97,6 +97,22 @@ def test_images_for_the_detector_are_resized_alike(size: tuple[int, int]) -> Non
     np.testing.assert_array_equal(resized(images, *size, torch.device("cpu")).numpy(), wanted)
 
 
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [((400, 640), (100, 160)), ((401, 643), (96, 160)), ((994, 1768), (416, 736)), ((360, 640), (416, 736))],
+)
+def test_shrinking_in_steps_shows_the_same_as_by_area(shape: tuple[int, int], size: tuple[int, int]) -> None:
+    """Also where sides are odd; nothing moves: a picture that moved by half a pixel would be further away."""
+    image = photo(5, *shape)
+    wanted = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA).astype(int)
+    made = shrink(image, *size)
+    assert made.dtype == np.uint8
+    off = np.abs(made.astype(int) - wanted).mean()
+    moved = np.abs(wanted[:, 1:] - wanted[:, :-1]).mean() / 2
+    assert off < 1.0
+    assert off < 0.6 * moved
+
+
 @pytest.mark.parametrize("detect_every", [1, 3])
 def test_the_pipeline_with_images_on_the_device_gives_the_same_poses(
     tiny_weights: Path, monkeypatch: pytest.MonkeyPatch, detect_every: int
