@@ -20,7 +20,8 @@ from cpnpose.models.cpn import CPN, Architecture, CPNConfig
 from cpnpose.models.fuse import fuse
 from cpnpose.models.int8 import Int8Network
 from cpnpose.models.quantize import import_tools, int8_graph
-from cpnpose.pose.heatmaps import decode_dark, decode_published, gaussian_targets
+from cpnpose.pose.decode import decode_dark, decode_published
+from cpnpose.pose.heatmaps import gaussian_targets
 from cpnpose.pose.keypoints import NUM_KEYPOINTS
 from cpnpose.pose.types import FloatArray
 

@@ -17,7 +17,7 @@ from cpnpose.pipeline.detect import Detector
 from cpnpose.pipeline.detection_file import FileDetector, load_boxes
 from cpnpose.pipeline.estimate import load_pose_network
 from cpnpose.pipeline.load_detector import load_detector
-from cpnpose.pose.heatmaps import Decoding
+from cpnpose.pose.decode import Decoding
 from cpnpose.pose.oks import oks
 from cpnpose.pose.types import Detections, ImageArray, PersonCrops, Poses, Preprocessing
 from cpnpose.training.annotations import PersonRecords, check_image_folder, file_names, read_annotations, read_people

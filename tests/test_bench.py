@@ -19,7 +19,7 @@ from cpnpose.bench_pipeline import pipeline
 from cpnpose.bench_timing import race
 from cpnpose.errors import InputError, OptionError
 from cpnpose.pipeline.options import StreamOptions
-from cpnpose.pose.heatmaps import decode_published
+from cpnpose.pose.decode import decode_published
 from cpnpose.pose.keypoints import OKS_SIGMAS
 from cpnpose.pose.types import Poses
 

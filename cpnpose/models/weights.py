@@ -18,7 +18,7 @@ from cpnpose.errors import WeightsError
 from cpnpose.models.cpn import ARCHITECTURES, CPN, CPNConfig
 from cpnpose.models.manifest import locate
 from cpnpose.models.quick_start import NoRandomValues
-from cpnpose.pose.heatmaps import Decoding
+from cpnpose.pose.decode import Decoding
 from cpnpose.pose.types import Preprocessing
 from cpnpose.whole_file import whole_file
 

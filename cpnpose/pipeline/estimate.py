@@ -17,8 +17,9 @@ from cpnpose.models.int8 import ARCHITECTURE as INT8
 from cpnpose.models.int8 import Int8Network, load_int8
 from cpnpose.models.weights import WeightsMetadata, find_weights, load_cpn, read_metadata
 from cpnpose.pipeline.device import choose_device, choose_precision, is_out_of_memory
+from cpnpose.pose.decode import Decoding, decode
 from cpnpose.pose.geometry import invert_affines, transform_points
-from cpnpose.pose.heatmaps import Decoding, decode, mirror_maps
+from cpnpose.pose.heatmaps import mirror_maps
 from cpnpose.pose.types import FloatArray, PersonCrops, Picture, Poses, Preprocessing
 
 

@@ -4,11 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from cpnpose.pose.decode import decode, decode_dark, decode_published
 from cpnpose.pose.heatmaps import (
     PEAK,
-    decode,
-    decode_dark,
-    decode_published,
     gaussian_targets,
     merge_flipped,
     mirror_maps,

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from cpnpose.pose.heatmaps import decode_published, gaussian_targets
+from cpnpose.pose.decode import decode_published
+from cpnpose.pose.heatmaps import gaussian_targets
 
 
 @pytest.fixture(scope="module")
