@@ -148,7 +148,7 @@ def quantize_weights(
     name: Annotated[str | None, typer.Option("--name", help="Name. Default: the old one with -int8.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
-    """Write an int8 form of weights, for CPUs: OpenVINO runs it. Needs pip install 'cpnpose[quantize]'."""
+    """Write an int8 form of weights, for CPUs: OpenVINO runs it. Needs pip install 'cpnpose\\[quantize]'."""
     _check_target(out, overwrite)
 
     from cpnpose.media.images import find_images

@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from cpnpose.errors import WeightsError
 from cpnpose.models.weights import WeightsMetadata, find_weights, load_entries, read_metadata, save_weights, shown
+
+_THRESHOLDS = ("score", "track_score", "nms")
 
 
 def average(weights: Sequence[str | Path], out: Path) -> WeightsMetadata:
@@ -34,10 +37,10 @@ def average(weights: Sequence[str | Path], out: Path) -> WeightsMetadata:
     sums: dict[str, Tensor] = {}
     for path in paths:
         metadata = read_metadata(path)
-        if (metadata.architecture, metadata.input_size, metadata.config) != (
-            first.architecture, first.input_size, first.config,
-        ):  # fmt: skip
-            raise WeightsError(f"{path} is of another network than {paths[0]}; only those of one network have a mean")
+        if _network(metadata) != _network(first):
+            raise WeightsError(
+                f"{path} is of another network than {paths[0]}, and only those of one network have a mean; leave it out"
+            )
         entries = load_entries(path)
         if sums and entries.keys() != sums.keys():
             other = sorted(entries.keys() ^ sums.keys())
@@ -51,3 +54,9 @@ def average(weights: Sequence[str | Path], out: Path) -> WeightsMetadata:
     made = replace(first, name="", metrics={}, recipe=f"mean of {sources}; {first.recipe}")
     save_weights(out, means, made)
     return made
+
+
+def _network(metadata: WeightsMetadata) -> tuple[Any, ...]:
+    """What two files must share to have a mean. A detector's thresholds may differ; the first file's are taken."""
+    config = {name: value for name, value in metadata.config.items() if name not in _THRESHOLDS}
+    return metadata.architecture, metadata.input_size, config

@@ -44,6 +44,19 @@ def test_every_entry_is_the_mean(tiny_weights: Path, other_weights: Path, tmp_pa
     assert not model.training
 
 
+def test_detectors_may_have_been_given_other_thresholds(tiny_weights: Path, tmp_path: Path) -> None:
+    state, kept = load_file(tiny_weights), tmp_path / "kept.safetensors"
+    for path, config in (
+        (kept, {"channels": 8, "score": 0.5}),
+        (tmp_path / "x.safetensors", {"channels": 8, "score": 0.7}),
+    ):
+        save_weights(path, state, WeightsMetadata("faster-rcnn", (64, 64), kind="detector", config=config))
+    assert average([kept, path], tmp_path / "mean.safetensors").config == {"channels": 8, "score": 0.5}
+    save_weights(path, state, WeightsMetadata("faster-rcnn", (64, 64), kind="detector", config={"channels": 16}))
+    with pytest.raises(WeightsError, match="another network"):
+        average([kept, path], tmp_path / "mean.safetensors")
+
+
 def test_only_weights_of_one_network_have_a_mean(tiny_weights: Path, tmp_path: Path) -> None:
     out, path = tmp_path / "mean.safetensors", tmp_path / "x.safetensors"
     state = load_file(tiny_weights)
