@@ -18,8 +18,10 @@ _BORDER = 10
 _BLUR_SIGMA = 3.5  # what OpenCV derives for a kernel of 21
 _DARK_KERNEL = 11
 _DARK_SIGMA = 2.0
+_ROUGH = 2
+"""A smoothed map's top is looked for in every second pixel of every second row ..."""
 _DARK_REACH = 3
-"""The top of a smoothed map is looked for within so many pixels of the map's largest value."""
+"""... and then in all pixels that are no further away than this."""
 _CPU_PEOPLE = 8  # are blurred at once: more would leave the cache
 
 
@@ -60,14 +62,15 @@ def _decode_published(maps: Tensor) -> tuple[Tensor, Tensor]:
 def decode_dark(maps: Tensor) -> tuple[Tensor, Tensor]:
     """Distribution-aware decoding: a Newton step to the top of the Gaussian.
 
-    Around each map's largest value the map is smoothed by a small Gaussian, and the logarithm's first and second
-    derivatives at the smoothed maximum give the keypoint to a fraction of a pixel (Zhang et al., "Distribution-Aware
-    Coordinate Representation for Human Pose Estimation", CVPR 2020, equations 4 to 9). To smooth the whole map takes
-    four times as long and moves the AP by 0.02. Arguments and results as in :func:`decode_published`.
+    The map is smoothed by a small Gaussian, and the logarithm's first and second derivatives at its maximum give the
+    keypoint to a fraction of a pixel (Zhang et al., "Distribution-Aware Coordinate Representation for Human Pose
+    Estimation", CVPR 2020, equations 4 to 9). The maximum is found in two steps, in every second pixel of every second
+    row and then around that place, which takes a third of the time of smoothing all pixels and moves the AP by less
+    than 0.1. Arguments and results as in :func:`decode_published`.
     """
     n, k, h, w = maps.shape
     flat, map_start, pixel = _flat(maps)
-    x, y = _largest(flat, map_start, pixel, (h, w))
+    x, y = _rough_top(maps, flat, pixel)
     rows, columns = (_windows(length, maps.device) for length in (h, w))
     first_y, first_x = rows.first_source[y], columns.first_source[x]
     steps = (
@@ -114,21 +117,23 @@ def _flat(maps: Tensor) -> tuple[Tensor, Tensor, int]:
     return maps.reshape(-1), ((person * k + joint) * (h * w)).flatten(), 1
 
 
-def _largest(flat: Tensor, map_start: Tensor, pixel: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """x and y, both (N K,), of each map's largest value; arguments as :func:`_flat` gives them.
+def _rough_top(maps: Tensor, rows: Tensor, pixel: int) -> tuple[Tensor, Tensor]:
+    """x and y, both (N K,), of each smoothed map's largest value among every second pixel of every second row.
 
-    Whole rows are compared with whole rows, which is quick in every layout: first the column, then the row in it.
+    Args:
+        maps: (N, K, h, w).
+        rows: their values as they lie in memory, see :func:`_flat`.
+        pixel: see :func:`_flat`.
     """
-    h, w = size
-    rows = flat.view(flat.numel() // (h * w * pixel), h, w * pixel)
-    while rows.shape[1] > 1:
-        half = (rows.shape[1] + 1) // 2
-        rows = torch.maximum(rows[:, :half], rows[:, -half:])
-    tops = rows.view(len(rows), w, pixel).transpose(1, 2).reshape(len(map_start), w)  # of each column
-    x = tops.float().argmax(-1)
-    column = torch.arange(h, device=flat.device) * (w * pixel)
-    y = flat.take((map_start + x * pixel)[:, None] + column).float().argmax(-1)
-    return x, y
+    h, w = maps.shape[-2:]
+    across, down = (
+        _blur_matrix(length, 0, _DARK_KERNEL, _DARK_SIGMA, maps.device)[::_ROUGH].to(maps.dtype) for length in (w, h)
+    )
+    count = len(rows) // (h * w * pixel)
+    smooth = (down @ rows.view(count, h, w * pixel)).view(count * len(down), w, pixel)
+    smooth = (across @ smooth).view(count, len(down) * len(across), pixel)
+    best = smooth.transpose(1, 2).reshape(count * pixel, len(down) * len(across)).float().argmax(-1)
+    return best % len(across) * _ROUGH, best // len(across) * _ROUGH
 
 
 @dataclass(frozen=True)
