@@ -60,7 +60,7 @@ Score = Annotated[
         "--score",
         rich_help_panel=NETWORKS,
         help="Leave out people below this detection score, 0 to 1; somebody tracked may sink to half of it. Default: "
-        "what the weights name, 0.6 with the shipped detector, and 0.7 for somebody new in a video.",
+        "what the weights name, 0.75 with the shipped detector, and 0.8 for somebody new in a video.",
         min=0,
         max=1,
     ),
