@@ -33,9 +33,9 @@ def resized(images: Sequence[Picture], height: int, width: int, device: torch.de
 
 
 def shrink(image: ImageArray, height: int, width: int) -> ImageArray:
-    """An image (H, W, 3) at (height, width): halved by means of four pixels as long as it stays larger and its sides
-    are even, then bilinear. Several times as fast as OpenCV's INTER_AREA, which does what is left to do of more than
-    one halving."""
+    """An image (H, W, 3) at (height, width): halved by means of four pixels as long as it stays as large and its sides
+    are even, then bilinear, which is several times as fast as OpenCV's INTER_AREA. Where odd sides leave it more than
+    twice too large, INTER_AREA does the rest."""
     while (
         image.shape[0] >= 2 * height and image.shape[1] >= 2 * width and not any(side % 2 for side in image.shape[:2])
     ):

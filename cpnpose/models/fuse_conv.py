@@ -116,8 +116,9 @@ def round_keeping_sums(weight: Tensor, dtype: torch.dtype) -> Tensor:
     """Weights (O, I/groups, k, k) in a type of fewer digits, each kernel's sum kept to within its least tap's rounding.
 
     Tap by tap, the largest first, what rounding took away is added to the next one. Neighbouring pixels are alike, so
-    of rounding's errors it is the kernel's sum that is felt; in a depthwise convolution, where an output is the sum of
-    so few products, plain rounding to bfloat16 moved 17 % of the keypoints by more than a pixel, this way 2 %.
+    of rounding's errors it is the kernel's sum that is felt, above all in a depthwise convolution, where an output is
+    the sum of so few products. A network in bfloat16 placed 18 % of the keypoints more than a pixel away from where it
+    places them in float32 with plainly rounded weights, and 5 % with these.
     """
     taps = weight.float().flatten(2)
     order = taps.abs().argsort(dim=-1, descending=True)

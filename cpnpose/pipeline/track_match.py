@@ -65,10 +65,10 @@ def assign(likeness: Array, allowed: npt.NDArray[np.bool_]) -> tuple[npt.NDArray
     Returns:
         rows (M,) and columns (M,) int64 of the pairs.
     """
-    # A forbidden pair is worth nothing, so it is chosen only where nothing better is left, and then dropped.
-    value = np.where(allowed, likeness + 1e-6, 0.0)
     from scipy.optimize import linear_sum_assignment  # here, as it takes a while and images do without it
 
+    # A forbidden pair is worth nothing, so it is chosen only where nothing better is left, and then dropped.
+    value = np.where(allowed, likeness + 1e-6, 0.0)
     rows, columns = linear_sum_assignment(value, maximize=True)
     made = allowed[rows, columns]
     return rows[made].astype(np.int64), columns[made].astype(np.int64)

@@ -72,24 +72,29 @@ def decode_dark(maps: Tensor) -> tuple[Tensor, Tensor]:
     flat, map_start, pixel = _flat(maps)
     x, y = _rough_top(maps, flat, pixel)
     rows, columns = (_windows(length, maps.device) for length in (h, w))
-    first_y, first_x = rows.first_source[y], columns.first_source[x]
-    steps = (
-        torch.arange(rows.sources, device=maps.device)[:, None] * w + torch.arange(columns.sources, device=maps.device)
-    ) * pixel
-    around = flat.take((map_start + (first_y * w + first_x) * pixel)[:, None] + steps.flatten()).float()
-    smooth = (
-        rows.blur[y] @ around.view(n * k, rows.sources, columns.sources) @ columns.blur[x].mT
-    )  # (N K, rows, columns)
+    source = (rows.first_source[y] * w + columns.first_source[x]) * pixel
+    line, across = (torch.arange(axis.sources, device=maps.device) for axis in (rows, columns))
+    around = flat.take((map_start + source)[:, None] + ((line[:, None] * w + across) * pixel).flatten()).float()
+    around = around.view(n * k, rows.sources, columns.sources)
+    smooth = rows.blur[y] @ around @ columns.blur[x].mT  # (N K, rows, columns)
     near = rows.near[y][:, :, None] & columns.near[x][:, None, :]
     best = torch.where(near, smooth, -math.inf).flatten(1).argmax(-1)
-    first_y, first_x = rows.first[y], columns.first[x]
     width = smooth.shape[2]
+    first_y, first_x = rows.first[y], columns.first[x]
     y, x = best // width + first_y, best % width + first_x
     inner_x, inner_y = x.clamp(1, w - 2), y.clamp(1, h - 2)
     ring = torch.arange(-1, 2, device=maps.device)
-    steps = (ring[:, None] * width + ring).flatten()
     centre = (inner_y - first_y) * width + inner_x - first_x
-    values = smooth.flatten(1).gather(1, centre[:, None] + steps)  # (N K, 9)
+    values = smooth.flatten(1).gather(1, centre[:, None] + (ring[:, None] * width + ring).flatten())
+    inside = (inner_x == x) & (inner_y == y)
+    xy = (torch.stack([x, y], -1) + torch.where(inside[:, None], _newton_step(values), 0.0)) * 4 + 2
+    scores = flat.take(map_start + (y * w + x) * pixel).float() / PEAK + 0.5
+    return xy.view(n, k, 2), scores.view(n, k)
+
+
+def _newton_step(values: Tensor) -> Tensor:
+    """From the middle of 3x3 smoothed pixels (M, 9) to the top of the Gaussian there: (M, 2) as x, y, at most a pixel
+    each; 0 where there is no top."""
     logs = values.clamp_min(1e-3 * PEAK).log().unbind(1)
     dx = (logs[5] - logs[3]) / 2
     dy = (logs[7] - logs[1]) / 2
@@ -97,13 +102,10 @@ def decode_dark(maps: Tensor) -> tuple[Tensor, Tensor]:
     dyy = logs[7] - 2 * logs[4] + logs[1]
     dxy = (logs[8] - logs[6] - logs[2] + logs[0]) / 4
     determinant = dxx * dyy - dxy * dxy
-    is_top = (determinant > 1e-6) & (dxx < 0) & (inner_x == x) & (inner_y == y)
+    is_top = (determinant > 1e-6) & (dxx < 0)
     determinant = torch.where(is_top, determinant, 1.0)
     move = torch.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], -1) / determinant[:, None]
-    move = torch.where(is_top[:, None], move.clamp(-1, 1), 0.0)
-    xy = (torch.stack([x, y], -1) + move) * 4 + 2
-    scores = flat.take(map_start + (y * w + x) * pixel).float() / PEAK + 0.5
-    return xy.view(n, k, 2), scores.view(n, k)
+    return torch.where(is_top[:, None], move.clamp(-1, 1), 0.0)
 
 
 def _flat(maps: Tensor) -> tuple[Tensor, Tensor, int]:
@@ -138,7 +140,7 @@ def _rough_top(maps: Tensor, rows: Tensor, pixel: int) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class _Windows:
-    """Along one axis, for a largest value in each place 0 to length - 1: what is smoothed, and from what."""
+    """Along one axis, for a rough top in each place 0 to length - 1: what is smoothed around it, and from what."""
 
     first: Tensor
     """(length,) first place that is smoothed."""
