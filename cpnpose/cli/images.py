@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from cpnpose.cli import pipeline_arguments as args
 from cpnpose.cli.outputs import ADDED, Outputs, Switches, plan_images, refuse
-from cpnpose.errors import InputError
+from cpnpose.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from cpnpose.cli.drawing import Draw
@@ -70,9 +71,13 @@ def images(
     from cpnpose.media.images import find_images
 
     paths = find_images(inputs, recursive=recursive)
+    if any(".." in path.parts or path.is_absolute() for path in paths) and len(inputs) > 1:
+        paths = [Path(os.path.normpath(path.absolute())) for path in paths]  # so that they have a common folder
     base = base_folder(inputs, paths)
     outputs = plan(inputs, base, out, Switches(json, jsonl, csv, picture=False if no_draw else None))
+    names = [path.relative_to(base).as_posix() for path in paths]
     refuse(outputs, [str(path) for path in paths], overwrite=overwrite)
+    refuse_inputs(outputs, names, paths)
 
     from cpnpose.api import PoseEstimator
     from cpnpose.cli.drawing import make_drawer
@@ -96,7 +101,6 @@ def images(
         flip=flip,
         fast=fast,
     )
-    names = [path.relative_to(base).as_posix() for path in paths]
     task = ImageSet(
         source=inputs[0] if len(inputs) == 1 else str(base),
         paths=paths,
@@ -123,6 +127,23 @@ def base_folder(inputs: list[str], paths: list[Path]) -> Path:
             raise InputError("the images lie on different drives; run the command once for each")
         common = common.parent
     return common
+
+
+def refuse_inputs(outputs: Outputs, names: list[str], paths: list[Path]) -> None:
+    """Raises:
+    OutputError: a drawn image would replace one of the images ``paths`` that are read."""
+    from cpnpose.cli.images_run import picture_path
+
+    if outputs.picture is None:
+        return
+    sources = {path.resolve() for path in paths}
+    for name in names:
+        target = picture_path(outputs.picture, name, single=len(names) == 1)
+        if target.resolve() in sources:
+            raise OutputError(
+                f"{target} is one of the images that are read, which are never overwritten; give another folder with "
+                "--out"
+            )
 
 
 def plan(inputs: list[str], base: Path, out: str | None, switches: Switches) -> Outputs:

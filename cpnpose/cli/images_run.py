@@ -84,6 +84,7 @@ def process_images(task: ImageSet, estimator: PoseEstimator, draw: Draw) -> int:
                 frame, name = result.frame, task.names[result.frame.index]
                 if task.outputs.picture is not None:
                     target = picture_path(task.outputs.picture, name, single=len(task.paths) == 1)
+                    make_folder_of(target)
                     write_image(target, draw(result), overwrite=task.overwrite)
                 size = (frame.image.shape[0], frame.image.shape[1])
                 sinks.write(ImageResult(frame, result.poses, file=name, size=size))
@@ -98,20 +99,21 @@ def process_images(task: ImageSet, estimator: PoseEstimator, draw: Draw) -> int:
 
 
 def picture_path(out: Path, name: str, *, single: bool) -> Path:
-    """Where a drawn image goes; makes its folder.
-
-    Raises:
-        OutputError: the folder cannot be made.
-    """
+    """Where a drawn image goes: ``out`` itself for a single one, else its ``name`` in the folder ``out``."""
     if single and out.suffix.lower() in IMAGE_SUFFIXES:
         return out
     path = out / name
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         path = path.with_name(path.name + ".png")
+    return path
+
+
+def make_folder_of(path: Path) -> None:
+    """Raises:
+    OutputError: the folder cannot be made."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
             f"{path.parent}: cannot make this folder ({error.strerror}); choose another with --out"
         ) from error
-    return path

@@ -43,6 +43,13 @@ def open_record(record: Path, person: str | None = None) -> tuple[Header, Iterab
     return header, only_person(read_record(record)[1], chosen)
 
 
+def refuse_record(record: Path, target: str | Path) -> None:
+    """Raises:
+    OutputError: ``target`` is the record that is read."""
+    if Path(target).resolve() == record.resolve():
+        raise OutputError(f"{target} is the record that is read; choose another name with --out")
+
+
 class CountedFrames:
     """Frames that pass through, counted."""
 
@@ -104,8 +111,7 @@ def write_data(
             raise OptionError(f"--out - writes JSON Lines; {kind} needs a file name")
         writer: JsonlWriter | JsonWriter | CsvWriter = JsonlWriter(sys.stdout, header)
     else:
-        if Path(target).resolve() == record.resolve():
-            raise OutputError(f"{target} is the record that is read; choose another name with --out")
+        refuse_record(record, target)
         writers = {"json": JsonWriter, "jsonl": JsonlWriter, "csv": CsvWriter}
         if kind not in writers:
             raise OptionError(f"--out {target}: the name has to end in .json, .jsonl or .csv")

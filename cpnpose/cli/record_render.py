@@ -56,6 +56,7 @@ def render(
     refuse(Outputs(picture=target), [video, str(record)], overwrite=overwrite)
 
     from cpnpose.cli.progress import Progress
+    from cpnpose.cli.whole_clip import with_blurred_faces
     from cpnpose.media.draw import DrawStyle, draw_poses
     from cpnpose.media.video import VideoReader, VideoWriter
 
@@ -87,12 +88,16 @@ def render(
         )
         shown = stack.enter_context(Progress(str(record), None, "none" if quiet else progress.value))
         frames = iter(reader)
-        for result in with_frames(results, frames, video):
+        shown_results: Iterator[FrameResult] = with_frames(results, frames, video)
+        if person is not None and blur_faces:
+            shown_results = with_blurred_faces(shown_results, open_record(record)[1])
+        for result in shown_results:
             shown.tally.frames_in += 1
             writer.write(result.frame, draw_poses(result.frame.image, result.poses, style))
             shown.tally.add(result.poses)
             shown.update()
         more = next(frames, None) is not None
+        writer.close(cut_audio=more)
     shown.tally.damaged = reader.damaged
     for note in [*reader.notes, *writer.notes]:
         shown.say(note)

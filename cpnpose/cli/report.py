@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cpnpose.cli.pipeline_arguments import Overwrite, Quiet
-from cpnpose.cli.record_files import Record
+from cpnpose.cli.record_files import Record, refuse_record
 
 
 def register(app: typer.Typer) -> None:
@@ -27,6 +27,7 @@ def report(
     from cpnpose.formats.report import write_report
 
     target = out or record.with_suffix(".html")
+    refuse_record(record, target)
     frames = write_report(record, target, overwrite=overwrite)
     if not quiet:
         typer.echo(f"cpnpose: {frames} frames -> {target}", err=True)

@@ -174,6 +174,7 @@ def video(
             extras=tuple(name for name, wanted in extras.items() if wanted),
             progress="none" if quiet else progress.value,
             person=person,
+            blur_faces=blur_faces,
             fill_s=fill,
             repair_swaps=repair_swaps,
         )

@@ -16,9 +16,9 @@ from cpnpose.cli.interrupt import InterruptAtRest
 from cpnpose.cli.outputs import Outputs
 from cpnpose.cli.progress import Progress, ProgressKind, Tally
 from cpnpose.cli.sinks import DataSinks
-from cpnpose.cli.whole_clip import improved, measure, with_pictures
+from cpnpose.cli.whole_clip import improved, measure, with_blurred_faces, with_pictures
 from cpnpose.errors import InputError, OptionError
-from cpnpose.formats import Header
+from cpnpose.formats import Header, read_record
 from cpnpose.formats.jsonl_record import partial_path
 from cpnpose.media.video import VideoReader, VideoWriter
 from cpnpose.pipeline.follow import Follower, as_estimated, stream_settings, with_weak_people
@@ -52,6 +52,8 @@ class VideoTask:
     person: str | None = None
     fill_s: float = 0.0
     repair_swaps: bool = False
+    blur_faces: bool = False
+    """The drawing blurs faces; those of people that ``person`` leaves out, too."""
 
     @property
     def whole_clip(self) -> bool:
@@ -76,8 +78,15 @@ def process_video(task: VideoTask, estimator: PoseEstimator, options: StreamOpti
             progress = Progress(task.source, expected_frames(task, reader.info), task.progress)  # its clock starts here
             frames = counted(reader, progress.tally)
             if task.whole_clip:
-                better = seen_whole(task, reader.info, stack, estimator, options)
-                results = (Item(result, False) for result in with_pictures(frames, better))
+                record = measured(task, reader.info, stack, estimator, options)
+                size = (reader.info.height, reader.info.width)
+                better = improved(
+                    record, size, options, person=task.person, fill_s=task.fill_s, swaps=task.repair_swaps
+                )
+                whole = with_pictures(frames, better)
+                if task.person is not None and task.blur_faces:
+                    whole = with_blurred_faces(whole, read_record(record)[1])
+                results = (Item(result, False) for result in whole)
             else:
                 results = results_of(frames, sinks, estimator, options)
         stack.enter_context(progress)
@@ -139,10 +148,10 @@ def results_of(
             yield Item(result, False)
 
 
-def seen_whole(
+def measured(
     task: VideoTask, info: VideoInfo, stack: ExitStack, estimator: PoseEstimator, options: StreamOptions
-) -> Iterator[FrameResult]:
-    """Results that know the whole clip, from the record of a first pass in a folder that ``stack`` removes.
+) -> Path:
+    """The record of a first pass over the whole clip, in a folder that ``stack`` removes.
 
     Raises:
         OptionError: the source cannot be read twice.
@@ -156,8 +165,7 @@ def seen_whole(
     progress = Progress(f"{task.source} (measuring)", expected_frames(task, info), task.progress)
     with open_reader(task) as reader, progress:
         measure(reader, record, estimator, options, progress)
-    size = (info.height, info.width)
-    return improved(record, size, options, person=task.person, fill_s=task.fill_s, swaps=task.repair_swaps)
+    return record
 
 
 def counted(reader: VideoReader, tally: Tally) -> Iterator[Frame]:

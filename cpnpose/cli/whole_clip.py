@@ -14,6 +14,7 @@ from cpnpose.api import PoseEstimator
 from cpnpose.cli.interrupt import InterruptAtRest
 from cpnpose.cli.progress import Progress
 from cpnpose.formats import Header, JsonlWriter, read_record
+from cpnpose.media.blur import blur_heads
 from cpnpose.media.video import VideoReader
 from cpnpose.pipeline.fill import FillOptions, fill_gaps
 from cpnpose.pipeline.options import StreamOptions
@@ -75,6 +76,14 @@ def improved(
     for result in frames:
         poses = result.poses if one_euro is None else one_euro.update(result.frame.time_s, result.poses)
         yield replace(result, poses=poses)
+
+
+def with_blurred_faces(results: Iterable[FrameResult], everybody: Iterable[FrameResult]) -> Iterator[FrameResult]:
+    """The results, with the heads of all people of the same frames of ``everybody`` blurred in their pictures."""
+    for result, others in zip(results, everybody, strict=True):
+        image = result.frame.image.copy()
+        blur_heads(image, others.poses)
+        yield FrameResult(replace(result.frame, image=image), result.poses)
 
 
 def with_pictures(frames: Iterable[Frame], results: Iterable[FrameResult]) -> Iterator[FrameResult]:

@@ -27,8 +27,8 @@ class OutputFile:
     """A file that is written under a temporary name beside ``path`` and takes its name at :meth:`commit`.
 
     ``write`` takes whole units (a frame, a row): after an interruption in the middle of one, the file ends with the
-    last whole unit. As a context manager it commits at the end and after Ctrl-C, and leaves nothing behind after any
-    other error.
+    last whole unit, if it is committed then. As a context manager it commits at the end, and leaves nothing behind
+    after an error or Ctrl-C.
 
     Raises:
         OutputError: the file exists and ``overwrite`` is not set, the disk is full, the folder cannot be written.
@@ -93,7 +93,7 @@ class OutputFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None or issubclass(kind, KeyboardInterrupt):
+        if kind is None:
             self.commit()
         else:
             self.discard()

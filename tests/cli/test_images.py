@@ -82,3 +82,29 @@ def test_nothing_to_do(cpnpose: Run, tmp_path: Path) -> None:
     done = cpnpose("images", tmp_path, "--json")
     assert done.exit_code == 3
     assert "no image" in done.stderr
+
+
+def test_pictures_that_are_read_are_never_overwritten(cpnpose: Run, folder: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    result = cpnpose("images", folder, "--out", folder, "--overwrite")
+    assert result.exit_code != 0
+    assert "never overwritten" in result.stderr
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_pictures_named_from_elsewhere_stay_in_the_folder_of_results(
+    cpnpose: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path that goes up, and one from the root beside one that is not."""
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    first = next(path for path in sorted(folder.iterdir()) if path.suffix == ".png")
+    for place in (tmp_path / "up.png", inner / "here.png"):
+        place.write_bytes(first.read_bytes())
+    before = (tmp_path / "up.png").read_bytes()
+    monkeypatch.chdir(inner)
+    for up in ("../up.png", str(tmp_path / "up.png")):
+        result = cpnpose("images", up, "here.png", "--out", tmp_path / "results", "--overwrite")
+        assert result.exit_code == 0, result.stderr
+        assert {path.name for path in (tmp_path / "results").rglob("*.png")} == {"up.png", "here.png"}
+    assert (tmp_path / "up.png").read_bytes() == before

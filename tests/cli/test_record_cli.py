@@ -309,3 +309,51 @@ def test_render_never_overwrites_by_itself(tracked, video, tmp_path):
     assert run("render", tracked, video).exit_code == 0
     assert (tmp_path / "walk_pose.mp4").exists()
     assert run("render", tracked, video).exit_code == 4
+
+
+@pytest.mark.parametrize("arguments", [("convert", "--to", "coco"), ("convert", "--to", "mot"), ("report",)])
+def test_no_format_replaces_the_record_that_is_read(tracked, arguments):
+    before = tracked.read_bytes()
+    command, *options = arguments
+    done = run(command, tracked, *options, "--out", tracked, "--overwrite")
+    assert done.exit_code != 0
+    assert "is the record that is read" in done.stderr
+    assert tracked.read_bytes() == before
+
+
+def test_standard_output_is_for_json_lines(tracked, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run("convert", tracked, "--to", "coco", "--out", "-")
+    assert done.exit_code != 0
+    assert "--to jsonl" in done.stderr
+    assert not (tmp_path / "-").exists()
+
+
+def test_the_faces_of_people_who_were_not_chosen_are_blurred_too(tracked, video, tmp_path):
+    """Noise around both heads, whose pixels the blurring evens out; nothing else is drawn there."""
+    source = tmp_path / "noise.mp4"
+    random = np.random.default_rng(2)
+    noise = random.integers(0, 255, (*SIZE, 3), np.uint8)
+    with (
+        VideoReader(video) as reader,
+        VideoWriter(source, size=SIZE, time_base=reader.time_base, fps=Fraction(FPS), crf=10) as writer,
+    ):
+        for frame in reader:
+            writer.write(frame, noise)
+    changes = []
+    for extra in ((), ("--blur-faces",)):
+        out = tmp_path / f"out{len(extra)}.mp4"
+        done = run(
+            "render", tracked, source, "--out", out, "--person", "1", "--draw-threshold", "9", "--crf", "10", *extra
+        )
+        assert done.exit_code == 0, done.stderr
+        with VideoReader(out) as reader:
+            images = [frame.image.astype(int) for frame in reader]
+        index = 5
+        _, frames = read_record(tracked)
+        heads = [poses.keypoints_xy[:, 0] for poses in (result.poses for result in frames)][index]
+        changes.append(
+            [np.abs(images[index] - noise)[int(y) - 3 : int(y) + 4, int(x) - 3 : int(x) + 4].mean() for x, y in heads]
+        )
+    assert len(changes[0]) == 2
+    assert (np.array(changes[1]) > 2 * np.array(changes[0])).all()

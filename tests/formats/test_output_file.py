@@ -92,3 +92,20 @@ def test_folder_is_replaced_only_on_request_and_only_if_it_is_ours(tmp_path):
     with pytest.raises(OutputError, match="holds more than"):
         make(overwrite=True)
     assert (tmp_path / "out" / "thesis.txt").read_text() == "precious"
+
+
+def test_ctrl_c_leaves_no_half_file_and_keeps_an_older_one(tmp_path):
+    path = tmp_path / "out.json"
+    for before in (None, b"whole"):
+        if before is not None:
+            path.write_bytes(before)
+
+        def stopped():
+            with OutputFile(path, overwrite=True) as file:
+                file.write(b"half")
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            stopped()
+        assert (path.read_bytes() if path.exists() else None) == before
+        assert len(list(tmp_path.iterdir())) == (before is not None)
