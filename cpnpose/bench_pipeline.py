@@ -21,7 +21,7 @@ from cpnpose.media.draw import draw_poses
 from cpnpose.media.video import VideoReader, VideoWriter
 from cpnpose.pipeline.detect import Detector
 from cpnpose.pipeline.estimate import PoseNetwork
-from cpnpose.pipeline.follow import Follower
+from cpnpose.pipeline.follow import Follower, with_weak_people
 from cpnpose.pipeline.options import StreamOptions
 from cpnpose.pipeline.queues import Background
 from cpnpose.pipeline.segments import chunks_of, estimate_chunk
@@ -141,7 +141,8 @@ def stages_in_turn(
 ) -> Stopwatch:
     """The pipeline in one thread, the time of each stage booked."""
     watch = Stopwatch()
-    detector, network = _timed_detector(estimator.detector, watch), _TimedNetwork(estimator.network, watch)
+    weak, options = with_weak_people(estimator.detector, options)  # as the run does, so that it is the same work
+    detector, network = _timed_detector(weak, watch), _TimedNetwork(estimator.network, watch)
     follower = Follower(options)
     with VideoReader(video) as reader, _writer(result, video, reader) as writer:
         source = watch.iterate("decode", islice(reader, frames))

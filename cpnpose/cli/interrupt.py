@@ -9,11 +9,14 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
 
 class InterruptAtRest:
-    """Within this context, Ctrl-C (and SIGTERM) raise KeyboardInterrupt only while the program waits, not while it
-    writes or closes its files: a frame is in all outputs or in none, and a file is whole. A third Ctrl-C interrupts at
-    once. Enter it before whatever opens files, and call :meth:`check` when they are closed.
+    """Within this context, Ctrl-C (and SIGTERM, and SIGHUP of a terminal that closes, unless `nohup` has it ignored)
+    raise KeyboardInterrupt only while the program waits, not while it writes or closes its files: a frame is in all
+    outputs or in none, and a file is whole. A third Ctrl-C interrupts at once. Enter it before whatever opens files,
+    and call :meth:`check` when they are closed.
 
     In another thread than the main one it does nothing.
     """
@@ -25,8 +28,9 @@ class InterruptAtRest:
 
     def __enter__(self) -> InterruptAtRest:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._former[number] = signal.signal(number, self._ask)
+            for number in _SIGNALS:
+                if number is signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
+                    self._former[number] = signal.signal(number, self._ask)
         return self
 
     def __exit__(

@@ -217,13 +217,17 @@ class VideoReader:
 
     def _compare_with_header(self) -> None:
         """Note where the file ended long before its header says: it was cut off."""
-        if self._stream.duration is None:
+        reached = self._clock.end * self.time_base
+        if self._stream.duration is not None:
+            promised = ((self._stream.start_time or 0) + self._stream.duration) * self.time_base
+        elif self._container.duration and len(self._container.streams) == 1:
+            promised = Fraction(self._container.duration, av.time_base)  # Matroska has that of the longest stream only
+        else:
             return
-        promised, reached = (self._stream.start_time or 0) + self._stream.duration, self._clock.end
-        if (promised - reached) * self.time_base > _CUT_OFF_S:
+        if promised - reached > _CUT_OFF_S:
             self.notes.append(
-                f"the pictures end after {float(reached * self.time_base - self._origin):.2f} s, though the header "
-                f"says {float(promised * self.time_base - self._origin):.2f} s: the file seems to be cut off"
+                f"the pictures end after {float(reached - self._origin):.2f} s, though the header "
+                f"says {float(promised - self._origin):.2f} s: the file seems to be cut off"
             )
 
     def __iter__(self) -> Iterator[Frame]:

@@ -42,8 +42,9 @@ def record_graph(model: nn.Module, example: Tensor) -> Recorded:
             model(inputs)
     torch.cuda.current_stream(example.device).wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    # other threads of the pipeline may use the device meanwhile
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    # On a stream of this device: without one, PyTorch takes a stream that it made once, of whatever device was current.
+    # Other threads of the pipeline may use the device meanwhile.
+    with torch.cuda.device(example.device), torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
         outputs = model(inputs)
     return Recorded(inputs, outputs, graph.replay)
 
@@ -91,7 +92,7 @@ class GraphedNetwork(nn.Module):
             result = recorded.outputs[: len(x)].clone()
             if x.device.type == "cuda":
                 self._done = self._done or torch.cuda.Event()  # type: ignore[no-untyped-call]
-                self._done.record()
+                self._done.record(torch.cuda.current_stream(x.device))
             return result
 
 

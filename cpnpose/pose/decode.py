@@ -93,7 +93,7 @@ def _sharp_top(values: Tensor, first: Tensor, pixel: int, size: tuple[int, int])
     window = torch.arange(-_SHARP_REACH, _SHARP_REACH + 1, device=values.device)
     rows, columns = (y[:, None] + window).clamp(0, h - 1), (x[:, None] + window).clamp(0, w - 1)
     places = (rows[:, :, None] * w + columns[:, None, :]) * pixel + first[:, None, None]
-    around = values.take(places).float().flatten(1)
+    around = values[places].float().flatten(1)
     step = _newton_step(around @ _sharp_smoothing(values.device))
     return torch.stack([x, y], -1) + step, around[:, around.shape[1] // 2]
 
@@ -175,7 +175,7 @@ def _largest(values: Tensor, first: Tensor, pixel: int, size: tuple[int, int]) -
     columns = rows.amax(1).float().view(-1, w, pixel)
     x = columns.transpose(1, 2).reshape(-1, w).argmax(-1)
     down = torch.arange(h, device=values.device) * (w * pixel)
-    return x, values.take((first + x * pixel)[:, None] + down).float().argmax(-1)
+    return x, values[(first + x * pixel)[:, None] + down].float().argmax(-1)
 
 
 def _score_at(maps: Tensor, place: Tensor) -> Tensor:

@@ -126,7 +126,8 @@ class Poses:
     keypoints_xy: FloatArray
     """(N, 17, 2) float32, image pixels. Never zeroed or clipped by a threshold."""
     keypoint_scores: FloatArray
-    """(N, 17) float32: the heatmap's value at the keypoint, divided by 255, plus 0.5 (the published score)."""
+    """(N, 17) float32: the heatmap's largest value, divided by 255, plus 0.5 (the published decoding: its value at the
+    keypoint)."""
     scores: FloatArray
     """(N,) float32: box score times the mean of the keypoint scores (the published instance score)."""
     boxes_xyxy: FloatArray

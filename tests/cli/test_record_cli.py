@@ -326,6 +326,7 @@ def test_standard_output_is_for_json_lines(tracked, tmp_path, monkeypatch):
     done = run("convert", tracked, "--to", "coco", "--out", "-")
     assert done.exit_code != 0
     assert "--to jsonl" in done.stderr
+    assert run("report", tracked, "--out", "-").exit_code != 0
     assert not (tmp_path / "-").exists()
 
 
@@ -340,7 +341,7 @@ def test_the_faces_of_people_who_were_not_chosen_are_blurred_too(tracked, video,
     ):
         for frame in reader:
             writer.write(frame, noise)
-    changes = []
+    spread = []
     for extra in ((), ("--blur-faces",)):
         out = tmp_path / f"out{len(extra)}.mp4"
         done = run(
@@ -348,12 +349,9 @@ def test_the_faces_of_people_who_were_not_chosen_are_blurred_too(tracked, video,
         )
         assert done.exit_code == 0, done.stderr
         with VideoReader(out) as reader:
-            images = [frame.image.astype(int) for frame in reader]
-        index = 5
+            image = [frame.image.mean(axis=2) for frame in reader][5]
         _, frames = read_record(tracked)
-        heads = [poses.keypoints_xy[:, 0] for poses in (result.poses for result in frames)][index]
-        changes.append(
-            [np.abs(images[index] - noise)[int(y) - 3 : int(y) + 4, int(x) - 3 : int(x) + 4].mean() for x, y in heads]
-        )
-    assert len(changes[0]) == 2
-    assert (np.array(changes[1]) > 2 * np.array(changes[0])).all()
+        heads = [result.poses.keypoints_xy[:, 0] for result in frames][5]
+        spread.append([image[int(y) - 3 : int(y) + 4, int(x) - 3 : int(x) + 4].std() for x, y in heads])
+    assert len(spread[0]) == 2
+    assert (np.array(spread[1]) < 0.5 * np.array(spread[0])).all()

@@ -287,7 +287,9 @@ def test_ctrl_c_leaves_whole_files(long_clip: Path, tmp_path: Path, tiny_weights
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+)
 def test_ctrl_c_while_files_are_closed_waits_for_them(
     cpnpose: Run, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:

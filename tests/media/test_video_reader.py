@@ -243,6 +243,21 @@ def test_truncated_file_is_read_to_its_end(tmp_path: Path, make_video: Make) -> 
         assert "the header says 0.80 s: the file seems to be cut off" in reader.notes[0]
 
 
+@pytest.mark.parametrize("name", ["a.mkv", "a.webm"])
+def test_a_truncated_matroska_file_without_sound_is_told(tmp_path: Path, make_video: Make, name: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (20, 48, 64, 3)).astype(np.uint8)
+    codec = {"codec": "libvpx-vp9"} if name == "a.webm" else {}
+    path = make_video(tmp_path / name, images=list(noise), **codec)
+    with VideoReader(path) as reader:
+        assert len(list(reader)) == 20
+        assert reader.notes == []
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with VideoReader(path) as reader:
+        assert 2 <= len(list(reader)) < 15
+        assert "the file seems to be cut off" in reader.notes[0]
+
+
 def test_a_whole_file_is_not_called_cut_off(tmp_path: Path, make_video: Make) -> None:
     times = [0, 0.04, 0.05, 0.3, 0.301, 1, 1.5, 1.54, 1.58, 3.9]
     for name in ("a.mp4", "a.mkv", "a.ts"):
