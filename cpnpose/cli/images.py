@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cpnpose.cli import pipeline_arguments as args
-from cpnpose.cli.outputs import ADDED, Outputs, Switches, plan_images, refuse
-from cpnpose.errors import InputError, OutputError
+from cpnpose.cli.outputs import ADDED, Outputs, Switches, picture_path, plan_images, refuse, refuse_inputs
+from cpnpose.errors import InputError
 
 if TYPE_CHECKING:
     from cpnpose.cli.drawing import Draw
@@ -77,7 +77,9 @@ def images(
     outputs = plan(inputs, base, out, Switches(json, jsonl, csv, picture=False if no_draw else None))
     names = [path.relative_to(base).as_posix() for path in paths]
     refuse(outputs, [str(path) for path in paths], overwrite=overwrite)
-    refuse_inputs(outputs, names, paths)
+    if outputs.picture is not None:
+        drawn = [picture_path(outputs.picture, name, single=len(names) == 1) for name in names]
+        refuse_inputs(drawn, paths)
 
     from cpnpose.api import PoseEstimator
     from cpnpose.cli.drawing import make_drawer
@@ -127,23 +129,6 @@ def base_folder(inputs: list[str], paths: list[Path]) -> Path:
             raise InputError("the images lie on different drives; run the command once for each")
         common = common.parent
     return common
-
-
-def refuse_inputs(outputs: Outputs, names: list[str], paths: list[Path]) -> None:
-    """Raises:
-    OutputError: a drawn image would replace one of the images ``paths`` that are read."""
-    from cpnpose.cli.images_run import picture_path
-
-    if outputs.picture is None:
-        return
-    sources = {path.resolve() for path in paths}
-    for name in names:
-        target = picture_path(outputs.picture, name, single=len(names) == 1)
-        if target.resolve() in sources:
-            raise OutputError(
-                f"{target} is one of the images that are read, which are never overwritten; give another folder with "
-                "--out"
-            )
 
 
 def plan(inputs: list[str], base: Path, out: str | None, switches: Switches) -> Outputs:

@@ -11,13 +11,13 @@ from pathlib import Path
 from cpnpose.api import PoseEstimator
 from cpnpose.cli.drawing import Draw
 from cpnpose.cli.interrupt import InterruptAtRest
-from cpnpose.cli.outputs import Outputs
+from cpnpose.cli.outputs import Outputs, picture_path
 from cpnpose.cli.progress import Progress, ProgressKind
 from cpnpose.cli.sinks import DataSinks
 from cpnpose.errors import InputError, OutputError
 from cpnpose.formats import Header, ImageResult
 from cpnpose.formats.header import source_name
-from cpnpose.media.images import IMAGE_SUFFIXES, read_image, write_image
+from cpnpose.media.images import read_image, write_image
 from cpnpose.pipeline.options import StreamOptions
 from cpnpose.pipeline.queues import Background
 from cpnpose.pose.types import Frame
@@ -96,16 +96,6 @@ def process_images(task: ImageSet, estimator: PoseEstimator, draw: Draw) -> int:
         tally.damaged = len(unreadable)
     progress.end([*names, "standard output"] if task.outputs.stdout else names)
     return len(unreadable)
-
-
-def picture_path(out: Path, name: str, *, single: bool) -> Path:
-    """Where a drawn image goes: ``out`` itself for a single one, else its ``name`` in the folder ``out``."""
-    if single and out.suffix.lower() in IMAGE_SUFFIXES:
-        return out
-    path = out / name
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
-        path = path.with_name(path.name + ".png")
-    return path
 
 
 def make_folder_of(path: Path) -> None:

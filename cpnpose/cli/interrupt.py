@@ -13,8 +13,8 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if
 
 
 class InterruptAtRest:
-    """Within this context, Ctrl-C (and SIGTERM, and SIGHUP of a terminal that closes, unless `nohup` has it ignored)
-    raise KeyboardInterrupt only while the program waits, not while it writes or closes its files: a frame is in all
+    """Within this context, Ctrl-C (and SIGTERM, and SIGHUP of a terminal that closes, unless ignored as by `nohup`)
+    raises KeyboardInterrupt only while the program waits, not while it writes or closes its files: a frame is in all
     outputs or in none, and a file is whole. A third Ctrl-C interrupts at once. Enter it before whatever opens files,
     and call :meth:`check` when they are closed.
 

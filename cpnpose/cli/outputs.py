@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -115,14 +115,31 @@ def refuse(outputs: Outputs, inputs: Sequence[str], *, overwrite: bool, resume: 
     Raises:
         OutputError: an output exists (without ``overwrite``), is an input, or lies in a folder that does not exist.
     """
-    sources = {Path(source).resolve() for source in inputs if "://" not in source}
+    refuse_inputs(outputs.paths, [source for source in inputs if "://" not in source])
     for path in outputs.paths:
-        if path.resolve() in sources:
-            raise OutputError(f"{path} is the input, which is never overwritten; choose another name with --out")
         if path.exists() and not overwrite and not resume:
             raise OutputError(f"{path} exists already; use --overwrite to replace it, or another name with --out")
         if not path.parent.is_dir():
             raise OutputError(f"there is no folder {path.parent}; make it first, or choose another with --out")
+
+
+def picture_path(out: Path, name: str, *, single: bool) -> Path:
+    """Where a drawn image goes: ``out`` itself for a single one, else its ``name`` in the folder ``out``."""
+    if single and out.suffix.lower() in IMAGE_SUFFIXES:
+        return out
+    path = out / name
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        path = path.with_name(path.name + ".png")
+    return path
+
+
+def refuse_inputs(targets: Iterable[Path], inputs: Iterable[str | Path]) -> None:
+    """Raises:
+    OutputError: one of ``targets`` is one of the files ``inputs``."""
+    sources = {Path(source).resolve() for source in inputs}
+    for path in targets:
+        if path.resolve() in sources:
+            raise OutputError(f"{path} is the input, which is never overwritten; choose another name with --out")
 
 
 def input_stem(source: str) -> str:

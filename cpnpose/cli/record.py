@@ -11,13 +11,12 @@ import typer
 from cpnpose.cli import record_motion, record_render
 from cpnpose.cli.pipeline_arguments import Overwrite, Quiet
 from cpnpose.cli.record_files import (
-    STDOUT,
     Person,
     Record,
+    check_target,
     count_frames,
     open_record,
     record_stem,
-    refuse_record,
     write_data,
 )
 from cpnpose.errors import OptionError
@@ -99,9 +98,7 @@ def convert(
     if to in OWN:
         written = write_data(record, target, header, counted, kind=to, angles=angles, overwrite=overwrite)
     else:
-        if target == STDOUT:
-            raise OptionError(f"--out - goes with --to jsonl; {to} needs a file name")
-        refuse_record(record, target)
+        check_target(record, target, to)
         options: dict[str, Any] = {"overwrite": overwrite}
         if to is Format.OPENPOSE:
             options["layout"] = str(layout)

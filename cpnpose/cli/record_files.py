@@ -43,9 +43,15 @@ def open_record(record: Path, person: str | None = None) -> tuple[Header, Iterab
     return header, only_person(read_record(record)[1], chosen)
 
 
-def refuse_record(record: Path, target: str | Path) -> None:
-    """Raises:
-    OutputError: ``target`` is the record that is read."""
+def check_target(record: Path, target: str | Path, kind: str) -> None:
+    """Check the name of a file that is made of a record.
+
+    Raises:
+        OptionError: it is ``-``, but ``kind`` is not written to standard output.
+        OutputError: it is the record that is read.
+    """
+    if str(target) == STDOUT:
+        raise OptionError(f"--out - writes JSON Lines (convert --to jsonl); {kind} needs a file name")
     if Path(target).resolve() == record.resolve():
         raise OutputError(f"{target} is the record that is read; choose another name with --out")
 
@@ -106,12 +112,10 @@ def write_data(
     if angles and "angles" not in header.extras:
         header = replace(header, extras=(*header.extras, "angles"))
     kind = kind or ("jsonl" if target == STDOUT else Path(target).suffix.lower().removeprefix("."))
-    if target == STDOUT:
-        if kind != "jsonl":
-            raise OptionError(f"--out - writes JSON Lines; {kind} needs a file name")
+    if target == STDOUT and kind == "jsonl":
         writer: JsonlWriter | JsonWriter | CsvWriter = JsonlWriter(sys.stdout, header)
     else:
-        refuse_record(record, target)
+        check_target(record, target, kind)
         writers = {"json": JsonWriter, "jsonl": JsonlWriter, "csv": CsvWriter}
         if kind not in writers:
             raise OptionError(f"--out {target}: the name has to end in .json, .jsonl or .csv")

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from cpnpose.cli.pipeline_arguments import Overwrite, Quiet
-from cpnpose.cli.record_files import STDOUT, Record, refuse_record
-from cpnpose.errors import OptionError
+from cpnpose.cli.record_files import Record, check_target
 
 
 def register(app: typer.Typer) -> None:
@@ -28,9 +27,7 @@ def report(
     from cpnpose.formats.report import write_report
 
     target = out or record.with_suffix(".html")
-    if str(target) == STDOUT:
-        raise OptionError("--out - does not go with report; give the HTML file's name")
-    refuse_record(record, target)
+    check_target(record, target, "HTML")
     frames = write_report(record, target, overwrite=overwrite)
     if not quiet:
         typer.echo(f"cpnpose: {frames} frames -> {target}", err=True)

@@ -74,8 +74,6 @@ def decode_dark(maps: Tensor) -> tuple[Tensor, Tensor]:
     scores: the map's largest value / 255 + 0.5.
     """
     n, k, h, w = maps.shape
-    if n == 0:
-        return maps.new_zeros((0, k, 2), dtype=torch.float32), maps.new_zeros((0, k), dtype=torch.float32)
     values, first, pixel = _as_in_memory(maps)
     sharp, heat = _sharp_top(values, first, pixel, (h, w))
     broad = _broad_top(values, pixel, (h, w))

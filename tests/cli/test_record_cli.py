@@ -9,6 +9,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
@@ -355,3 +356,26 @@ def test_the_faces_of_people_who_were_not_chosen_are_blurred_too(tracked, video,
         spread.append([image[int(y) - 3 : int(y) + 4, int(x) - 3 : int(x) + 4].std() for x, y in heads])
     assert len(spread[0]) == 2
     assert (np.array(spread[1]) < 0.5 * np.array(spread[0])).all()
+
+
+def test_the_sound_ends_with_a_record_that_ends_before_the_video(tracked, tmp_path, make_video):
+    """Half of the 50 frames; the sound is as long as all of them."""
+    source = make_video(
+        tmp_path / "sound.mp4",
+        images=[np.full((*SIZE, 3), 90, np.uint8)] * 50,
+        times=[index / FPS for index in range(50)],
+        time_base=Fraction(1, 12800),
+        audio=("aac",),
+        audio_s=2.0,
+    )
+    header, frames = read_record(tracked)
+    half = tmp_path / "half.jsonl"
+    with JsonlWriter(half, header) as writer:
+        for result in list(frames)[:25]:
+            writer.write(result)
+    done = run("render", half, source, "--out", tmp_path / "drawn.mp4")
+    assert done.exit_code == 0, done.stderr
+    assert "the record ends before the video" in done.stderr
+    with av.open(str(tmp_path / "drawn.mp4")) as container:
+        sound = container.streams.audio[0]
+        assert 0.8 < float(sound.duration * sound.time_base) < 1.2
