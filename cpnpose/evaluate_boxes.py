@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torchvision.ops import box_iou, nms
+from torchvision.ops import nms
 
 from cpnpose.errors import InputError
 from cpnpose.pose.types import Detections, FloatArray, ImageArray, IntArray
@@ -72,6 +72,27 @@ def box_metrics(annotations: Path, found: Mapping[int, Detections]) -> dict[str,
     Raises:
         InputError: pycocotools is missing, or the file is no COCO annotation file.
     """
+    names = ("AP", "AP50", "AP75", "AP50_above_32px", "AR10")
+    if not any(len(people) for people in found.values()):
+        return dict.fromkeys(names, 0.0)
+    evaluation = _coco_evaluation(annotations, found)
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.accumulate()
+    precision = evaluation.eval["precision"]  # (IoU, recall, category, area, maxDets)
+    recall = evaluation.eval["recall"]  # (IoU, category, area, maxDets)
+    values = (
+        precision[:, :, 0, 0, 2],
+        precision[0, :, 0, 0, 2],
+        precision[5, :, 0, 0, 2],
+        precision[0, :, 0, 1, 2],
+        recall[:, 0, 0, 1],
+    )
+    return {name: _percent(value) for name, value in zip(names, values, strict=True)}
+
+
+def _coco_evaluation(annotations: Path, found: Mapping[int, Detections]) -> Any:
+    """pycocotools' ``COCOeval`` of the boxes in the images of ``found``, matched but not accumulated; its areas are all
+    and those above 32x32 pixels."""
     try:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
@@ -88,9 +109,6 @@ def box_metrics(annotations: Path, found: Mapping[int, Detections]) -> dict[str,
         for image_id, people in found.items()
         for (x1, y1, x2, y2), score in zip(people.boxes_xyxy.tolist(), people.scores.tolist(), strict=True)
     ]
-    names = ("AP", "AP50", "AP75", "AP50_above_32px", "AR10")
-    if not results:
-        return dict.fromkeys(names, 0.0)
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
         coco.dataset = {
@@ -100,23 +118,14 @@ def box_metrics(annotations: Path, found: Mapping[int, Detections]) -> dict[str,
             "categories": [{"id": _PERSON, "name": "person"}],
         }
         coco.createIndex()
-        evaluation = COCOeval(coco, coco.loadRes(results), "bbox")
+        evaluation = COCOeval(coco, coco.loadRes(results) if results else COCO(), "bbox")
         evaluation.params.imgIds = sorted(found)
+        evaluation.params.catIds = [_PERSON]
         evaluation.params.areaRng = [[0, 1e10], [32**2, 1e10]]
         evaluation.params.areaRngLbl = ["all", "above_32px"]
         evaluation.params.maxDets = [1, 10, 100]
         evaluation.evaluate()
-        evaluation.accumulate()
-    precision = evaluation.eval["precision"]  # (IoU, recall, category, area, maxDets)
-    recall = evaluation.eval["recall"]  # (IoU, category, area, maxDets)
-    values = (
-        precision[:, :, 0, 0, 2],
-        precision[0, :, 0, 0, 2],
-        precision[5, :, 0, 0, 2],
-        precision[0, :, 0, 1, 2],
-        recall[:, 0, 0, 1],
-    )
-    return {name: _percent(value) for name, value in zip(names, values, strict=True)}
+    return evaluation
 
 
 def sweep_thresholds(
@@ -157,27 +166,19 @@ def suppressed(raw: Mapping[int, Detections], threshold: float) -> dict[int, Det
 
 def _ranked(annotations: Path, found: Mapping[int, Detections]) -> tuple[FloatArray, IntArray, int]:
     """The scores (n,) of the boxes that count, best first, how many of the boxes up to each are people (n,), and how
-    many people there are. People and boxes up to 32x32 pixels and boxes in crowds neither count nor harm."""
+    many people there are. By COCO's rules at IoU 0.5: people and boxes up to 32x32 pixels, crowds and any number of
+    boxes of which half lies in a crowd neither count nor harm."""
+    evaluation = _coco_evaluation(annotations, found)
     scores: list[float] = []
     hits: list[bool] = []
     people = 0
-    truth: dict[int, list[tuple[list[float], bool]]] = {}
-    for entry in read_coco(annotations)["annotations"]:
-        if entry.get("category_id", _PERSON) == _PERSON:
-            x, y, w, h = entry["bbox"]
-            counted = not entry.get("iscrowd", 0) and entry.get("area", w * h) > 32**2
-            truth.setdefault(int(entry["image_id"]), []).append(([x, y, x + w, y + h], counted))
-    for image_id, boxes in found.items():
-        rows = truth.get(image_id, [])
-        counted = np.array([flag for _, flag in rows], bool)
-        people += int(counted.sum())
-        true = torch.tensor([box for box, _ in rows], dtype=torch.float32).reshape(-1, 4)
-        sides = boxes.boxes_xyxy[:, 2:] - boxes.boxes_xyxy[:, :2]
-        for row, match in enumerate(_matches(boxes, true)):
-            if (match < 0 and sides[row].prod() <= 32**2) or (match >= 0 and not counted[match]):
-                continue
-            scores.append(float(boxes.scores[row]))
-            hits.append(bool(match >= 0))
+    for image in evaluation.evalImgs[len(evaluation.params.imgIds) :]:  # those of the second area
+        if image is None:
+            continue
+        people += int((image["gtIgnore"] == 0).sum())
+        counted = ~image["dtIgnore"][0]
+        scores += np.array(image["dtScores"])[counted].tolist()
+        hits += (image["dtMatches"][0][counted] > 0).tolist()
     order = np.argsort(-np.array(scores), kind="stable")
     return np.array(scores, np.float32)[order], np.cumsum(np.array(hits, bool)[order]), people
 
@@ -202,25 +203,18 @@ def recall_by_height(annotations: Path, found: Mapping[int, Detections], score: 
     Heights are those of an image brought to as many pixels as 640x480 has. Returns, by range of heights in pixels, the
     ``recall`` in percent and the number of ``people``.
     """
-    data = read_coco(annotations)
+    sure = {}
+    for image_id, people in found.items():
+        rows = people.scores >= score
+        sure[image_id] = Detections(people.boxes_xyxy[rows], people.scores[rows])
+    evaluation = _coco_evaluation(annotations, sure)
     heights, hits = [], []
-    for entry in data["images"]:
-        people = found.get(int(entry["id"]))
-        rows = [
-            row["bbox"]
-            for row in data["annotations"]
-            if row["image_id"] == entry["id"]
-            and row.get("category_id", _PERSON) == _PERSON
-            and not row.get("iscrowd", 0)
-        ]
-        if people is None or not rows:
-            continue
-        true = torch.tensor(rows, dtype=torch.float32)
-        heights += (true[:, 3] * (640 * 480 / (entry["width"] * entry["height"])) ** 0.5).tolist()
-        true[:, 2:] += true[:, :2]
-        sure = people.scores >= score
-        matches = _matches(Detections(people.boxes_xyxy[sure], people.scores[sure]), true)
-        hits += np.isin(np.arange(len(true)), matches).tolist()
+    for image in filter(None, evaluation.evalImgs[: len(evaluation.params.imgIds)]):
+        entry = evaluation.cocoGt.imgs[image["image_id"]]
+        scale = (640 * 480 / (entry["width"] * entry["height"])) ** 0.5
+        counted = image["gtIgnore"] == 0
+        heights += [evaluation.cocoGt.anns[i]["bbox"][3] * scale for i in np.array(image["gtIds"])[counted]]
+        hits += (image["gtMatches"][0][counted] > 0).tolist()
     ranges = np.digitize(heights, _HEIGHTS)
     table = {}
     for number in range(len(_HEIGHTS) + 1):
@@ -229,19 +223,6 @@ def recall_by_height(annotations: Path, found: Mapping[int, Detections], score: 
         if len(inside):
             table[f"{low}-{high}"] = {"recall": round(100 * float(inside.mean()), 1), "people": len(inside)}
     return table
-
-
-def _matches(boxes: Detections, true: torch.Tensor) -> IntArray:
-    """For each box the row of the true box (n, 4) that it finds at IoU 0.5, or -1; the best boxes choose first."""
-    overlaps = box_iou(torch.from_numpy(boxes.boxes_xyxy), true).numpy()
-    matches = np.full(len(boxes), -1, np.int64)
-    free = np.ones(len(true), bool)
-    for row in np.argsort(-boxes.scores, kind="stable"):
-        candidates = np.flatnonzero((overlaps[row] >= 0.5) & free)
-        if len(candidates):
-            matches[row] = candidates[np.argmax(overlaps[row][candidates])]
-            free[matches[row]] = False
-    return matches
 
 
 def _percent(values: Any) -> float:

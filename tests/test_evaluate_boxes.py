@@ -82,12 +82,30 @@ def test_sweep_finds_the_score_between_people_and_others(annotations: Path) -> N
 
 
 def test_a_missed_person_weighs_more_for_the_score_of_images_than_for_tracks(annotations: Path) -> None:
-    empty, other = [200.0, 10, 40, 60], [230.0, 120, 40, 60]
+    empty, other = [200.0, 10, 40, 60], [250.0, 20, 40, 60]
     raw = {1: people((BIG, 0.9), (empty, 0.5), (other, 0.4)), 2: people((BIG, 0.3), (empty, 0.35))}
     # Of two people: at 0.9 precision 1 and recall 1/2 (F1 2/3, F2 5/9), at 0.3 2/5 and 1 (F1 4/7, F2 10/13).
     best = sweep_thresholds(annotations, raw)["best"]
     assert best["track_score"] == {"threshold": pytest.approx(0.9), "precision": 100, "recall": 50}
     assert best["score"] == {"threshold": pytest.approx(0.3), "precision": 40, "recall": 100}
+
+
+def test_boxes_in_a_crowd_lower_no_precision(annotations: Path) -> None:
+    beside = [230.0, 10, 40, 60]
+    inside = [([155.0 + 35 * i, 105, 30, 70], 0.95) for i in range(3)]
+    raw = {1: people((BIG, 0.9), *inside, (beside, 0.5)), 2: people((BIG, 0.4))}
+    assert sweep_thresholds(annotations, raw)["best"]["track_score"] == {
+        "threshold": pytest.approx(0.4),
+        "precision": pytest.approx(66.7),
+        "recall": 100,
+    }
+
+
+def test_small_boxes_and_small_people_lower_no_precision(annotations: Path) -> None:
+    small_empty = [250.0, 10, 20, 20]
+    raw = {1: people((BIG, 0.9), (SMALL, 0.8), (small_empty, 0.95)), 2: people((BIG, 0.4))}
+    best = sweep_thresholds(annotations, raw)["best"]["score"]
+    assert best == {"threshold": pytest.approx(0.4), "precision": 100, "recall": 100}
 
 
 def test_recall_counts_people_by_their_height_in_a_640x480_image(annotations: Path) -> None:
