@@ -26,8 +26,9 @@ ARCHITECTURE = "faster-rcnn-mobilenet-v2"
 """The name of this network in the metadata of weights."""
 STRIDES = (8, 16, 32, 64)
 """Pixels of the input per cell of the four levels P3, P4, P5 and P6."""
-_CPU_PIXELS = 2 * 480 * 640
-"""A CPU computes the pyramid of so many pixels at once: more would leave its caches, and take a third longer."""
+_CPU_BYTES = 2 * 480 * 640 * torch.bfloat16.itemsize
+"""A CPU computes the pyramid of so many pixels, times the bytes of a number, at once: more would leave its caches, and
+take a third longer."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ class Detector(nn.Module):
 
     def _pyramid_in_parts(self, images: Tensor) -> OrderedDict[str, Tensor]:
         """The pyramid, on a CPU of a few images at a time."""
-        at_once = max(1, _CPU_PIXELS // (images.shape[-2] * images.shape[-1]))
+        at_once = max(1, _CPU_BYTES // (images[0, 0].numel() * images.element_size()))
         if images.device.type != "cpu" or len(images) <= at_once:
             return self.pyramid(images)  # type: ignore[no-any-return]
         parts = [self.pyramid(part) for part in images.tensor_split(-(-len(images) // at_once))]

@@ -158,7 +158,7 @@ def test_the_pyramid_is_the_same_in_parts(detector: Detector, monkeypatch: pytes
     handle = detector.pyramid.register_forward_hook(lambda module, inputs, maps: counts.append(len(inputs[0])))
     with torch.no_grad():
         whole = detector(images)
-        monkeypatch.setattr("cpnpose.models.detector._CPU_PIXELS", 2 * 64 * 96 + 1)
+        monkeypatch.setattr("cpnpose.models.detector._CPU_BYTES", 4 * (2 * 64 * 96 + 1))
         parts = detector(images)
     handle.remove()
     assert counts == [5, 2, 2, 1]
