@@ -18,8 +18,8 @@ from cpnpose.bench_timing import race
 from cpnpose.errors import OptionError
 from cpnpose.models.cpn import CPN, Architecture, CPNConfig
 from cpnpose.models.fuse import fuse
-from cpnpose.models.int8 import Int8Network
-from cpnpose.models.quantize import import_tools, int8_graph
+from cpnpose.models.int8 import CONSTANTS, GRAPH, Int8Graph, Int8Network
+from cpnpose.models.quantize import import_tools, int8_cpn
 from cpnpose.pose.decode import decode_dark, decode_published
 from cpnpose.pose.heatmaps import gaussian_targets
 from cpnpose.pose.keypoints import NUM_KEYPOINTS
@@ -77,8 +77,9 @@ def _int8(plain: CPN, crops: Tensor) -> nn.Module | None:
         return None
     # NNCF talks about its progress on both of the standard streams.
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
-        graph, constants = int8_graph(plain, [crops.numpy()])
-    return Int8Network(graph.tobytes(), constants.tobytes())
+        entries = int8_cpn(plain, [crops.numpy()])
+    graph, constants = (entries[name].numpy().tobytes() for name in (GRAPH, CONSTANTS))
+    return Int8Network(Int8Graph(graph, constants))
 
 
 def network_forms_apart(*args: Any, **kwargs: Any) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import typer
 
 from cpnpose.errors import OptionError, OutputError, WeightsError
 
+_PEOPLE, _IMAGES = 320, 100  # on which quantize measures a CPN and a detector
 FolderOption = Annotated[
     Path | None, typer.Option("--folder", help="Folder of the manifest. Default: that of the shipped weights.")
 ]
@@ -140,11 +141,20 @@ def import_weights(
 
 
 def quantize_weights(
-    weights: Annotated[str, typer.Argument(help="Weights of a CPN: a name or a file.")],
+    weights: Annotated[str, typer.Argument(help="Weights of a CPN or a person detector: a name or a file.")],
     images: Annotated[list[Path], typer.Argument(help="Images of people, or folders of them: such as will be used.")],
     out: Annotated[Path, typer.Option("--out", help="Weights file to write (.safetensors).")],
-    people: Annotated[int, typer.Option(min=1, help="Of how many people the ranges are measured.")] = 320,
-    detector: Annotated[str, typer.Option(help="What finds the people; see 'cpnpose video --help'.")] = "default",
+    count: Annotated[
+        int | None,
+        typer.Option(
+            "--count",
+            min=1,
+            help="Of how many people, for a detector images, the ranges are measured. Default: 320, 100.",
+        ),
+    ] = None,
+    detector: Annotated[
+        str, typer.Option(help="What finds the people for a CPN; see 'cpnpose video --help'.")
+    ] = "default",
     name: Annotated[str | None, typer.Option("--name", help="Name. Default: the old one with -int8.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
@@ -152,19 +162,26 @@ def quantize_weights(
     _check_target(out, overwrite)
 
     from cpnpose.media.images import find_images
-    from cpnpose.models.quantize import import_tools, quantize
+    from cpnpose.models.quantize import import_tools, quantize, quantize_detector
     from cpnpose.models.weights import find_weights, read_metadata
-    from cpnpose.pipeline.calibrate import people_in
+    from cpnpose.pipeline.calibrate import people_in, pictures
     from cpnpose.pipeline.load_detector import make_detector
     from cpnpose.pipeline.options import ModelOptions
 
     import_tools()  # a missing package is told before there is work
     metadata = read_metadata(find_weights(weights))
-    find = make_detector(ModelOptions(detector=detector, device="cpu"))
-    crops = people_in(find_images(images), find, metadata.input_size, metadata.preprocessing, people)
-    made = quantize(weights, crops, out, name=name or "")
-    typer.echo(f"{out}: {made.name}, int8, {out.stat().st_size / 1e6:.1f} MB, from {len(crops)} people")
-    typer.echo("int8 may cost accuracy: 'cpnpose evaluate --weights' measures it.", err=True)
+    found = find_images(images)
+    if metadata.kind == "detector":
+        made = quantize_detector(weights, pictures(found, count or _IMAGES), out, name=name or "")
+        command = "evaluate-boxes --detector-weights"
+    else:
+        find = make_detector(ModelOptions(detector=detector, device="cpu"))
+        crops = people_in(found, find, metadata.input_size, metadata.preprocessing, count or _PEOPLE)
+        made = quantize(weights, crops, out, name=name or "")
+        command = "evaluate --weights"
+    measured = made.recipe.split(";")[0].rpartition(" on ")[2]
+    typer.echo(f"{out}: {made.name}, int8, {out.stat().st_size / 1e6:.1f} MB, from {measured}")
+    typer.echo(f"int8 may cost accuracy: 'cpnpose {command}' measures it.", err=True)
 
 
 def average_weights(

@@ -123,7 +123,7 @@ class Detector(nn.Module):
     def __init__(self, config: DetectorConfig, backbone: MobileNetV2Features | None = None) -> None:
         super().__init__()
         self.config = config
-        self.pyramid = PersonPyramid(config.channels, backbone)
+        self.pyramid: nn.Module = PersonPyramid(config.channels, backbone)
         anchors = AnchorGenerator(config.anchor_sizes, (config.anchor_ratios,) * len(config.anchor_sizes))
         self.rpn = PersonProposals(
             anchors,

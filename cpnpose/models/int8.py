@@ -1,12 +1,15 @@
-"""Pose networks in int8, which run by OpenVINO on a CPU. OpenVINO is an optional package.
+"""Networks in int8, which run by OpenVINO on a CPU. OpenVINO is an optional package.
 
-A file of such weights holds OpenVINO's graph and its constants instead of a CPN's entries; ``quantize`` makes it.
+A file of such weights holds OpenVINO's graph and its constants instead of a CPN's entries; ``models/quantize.py`` makes
+it. Detectors are in ``models/int8_detector.py``.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +20,17 @@ from cpnpose.errors import OptionError, WeightsError
 from cpnpose.models.weights import load_entries
 
 ARCHITECTURE = "cpn-int8"
-"""The name of this kind of network in the metadata of weights."""
+"""The name of a quantised CPN in the metadata of weights."""
 GRAPH, CONSTANTS = "openvino.xml", "openvino.bin"
 """The entries of a weights file, both uint8 (bytes,)."""
 _REMEDY = "int8 weights need OpenVINO: pip install 'cpnpose[int8]'; or choose other weights"
 
 
-class Int8Network(nn.Module):
-    """A quantised CPN: normalised crops (N, 3, H, W) to heatmaps (N, 17, H/4, W/4), float32, both on the CPU.
+class Int8Graph(nn.Module):
+    """A quantised network or a part of one: from some tensors to others, all (N, C, H, W), float32, on the CPU.
 
-    May be called from several threads. What is not quantised is computed in float32.
+    May be called from several threads. Each call uses as many cores as PyTorch would in its thread. What is not
+    quantised is computed in float32.
 
     Args:
         graph, constants: as OpenVINO writes them.
@@ -39,24 +43,54 @@ class Int8Network(nn.Module):
     def __init__(self, graph: bytes, constants: bytes) -> None:
         super().__init__()
         openvino = import_extra("openvino", _REMEDY)
-        core = openvino.Core()
-        properties = {
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32",
-        }
-        model = openvino.preprocess.PrePostProcessor(core.read_model(graph, constants))
-        model.input().tensor().set_layout(openvino.Layout("NHWC"))  # as crops lie in memory
-        model.input().model().set_layout(openvino.Layout("NCHW"))
-        self._compiled: Any = core.compile_model(model.build(), "CPU", properties)
+        self._core: Any = openvino.Core()
+        plain = self._core.read_model(graph, constants)
+        model = openvino.preprocess.PrePostProcessor(plain)
+        for side, ports in ((model.input, plain.inputs), (model.output, plain.outputs)):
+            for index in range(len(ports)):  # as PyTorch's channels-last tensors lie in memory
+                side(index).tensor().set_layout(openvino.Layout("NHWC"))
+                side(index).model().set_layout(openvino.Layout("NCHW"))
+        self._model: Any = model.build()
+        self._compiled: dict[int, Any] = {}
+        self._lock = threading.Lock()
         self._of_thread = threading.local()
 
+    def forward(self, *inputs: Tensor) -> list[Tensor]:
+        request = self._request(torch.get_num_threads())
+        found = request.infer([x.float().permute(0, 2, 3, 1).contiguous().numpy() for x in inputs])
+        return [torch.from_numpy(found[index]).permute(0, 3, 1, 2) for index in range(len(found))]
+
+    def _request(self, threads: int) -> Any:
+        """This thread's own request to a network that uses so many cores for each request."""
+        requests: dict[int, Any] = self._of_thread.__dict__.setdefault("requests", {})
+        if threads not in requests:
+            with self._lock:
+                if threads not in self._compiled:
+                    cores = max(threads, os.cpu_count() or 1)
+                    self._compiled[threads] = self._core.compile_model(
+                        self._model,
+                        "CPU",
+                        {
+                            "INFERENCE_NUM_THREADS": cores,
+                            "NUM_STREAMS": cores // threads,
+                            "INFERENCE_PRECISION_HINT": "f32",
+                            "ENABLE_CPU_PINNING": False,  # the other stages need the cores, too
+                        },
+                    )
+            requests[threads] = self._compiled[threads].create_infer_request()
+        return requests[threads]
+
+
+class Int8Network(nn.Module):
+    """A quantised CPN: normalised crops (N, 3, H, W) to heatmaps (N, 17, H/4, W/4); see :class:`Int8Graph`."""
+
+    def __init__(self, graph: Int8Graph) -> None:
+        super().__init__()
+        self.graph = graph
+
     def forward(self, crops: Tensor) -> Tensor:
-        request = getattr(self._of_thread, "request", None)
-        if request is None:
-            request = self._of_thread.request = self._compiled.create_infer_request()
-        lines = crops.float().permute(0, 2, 3, 1).contiguous()
-        return torch.from_numpy(request.infer([lines.numpy()])[0])
+        (maps,) = self.graph(crops)
+        return maps  # type: ignore[no-any-return]
 
 
 def load_int8(path: Path) -> Int8Network:
@@ -66,13 +100,23 @@ def load_int8(path: Path) -> Int8Network:
         OptionError: OpenVINO is not installed.
         WeightsError: the file is damaged or of a newer OpenVINO.
     """
-    found = load_entries(path)
+    return Int8Network(load_graph(path, load_entries(path)))
+
+
+def need_cpu(path: Path, device: str | torch.device) -> None:
+    """Raise OptionError where int8 weights shall run on something else than a CPU; ``auto`` is one."""
+    if device != "auto" and torch.device(device).type != "cpu":
+        raise OptionError(f"--device {device}: {path.name} is int8, which runs on the CPU; choose other weights")
+
+
+def load_graph(path: Path, entries: Mapping[str, Tensor], part: str = "") -> Int8Graph:
+    """The graph among the entries of a weights file whose names begin with ``part``; errors as :func:`load_int8`."""
     try:
-        graph, constants = (found[name].numpy().tobytes() for name in (GRAPH, CONSTANTS))
+        graph, constants = (entries[part + name].numpy().tobytes() for name in (GRAPH, CONSTANTS))
     except KeyError as error:
         raise WeightsError(f"{path} is damaged or holds no int8 network ({error}); fetch or write it anew") from error
     try:
-        return Int8Network(graph, constants)
+        return Int8Graph(graph, constants)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise WeightsError(

@@ -1,23 +1,27 @@
-"""Making an int8 network of a CPN: NNCF measures how large its activations become on real crops, and OpenVINO writes
-the graph."""
+"""Making int8 networks: NNCF measures how large the activations become on pictures, and OpenVINO writes the graph."""
 
 from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from cpnpose.errors import WeightsError
 from cpnpose.models.cpn import CPN
+from cpnpose.models.detect_batch import network_size
+from cpnpose.models.detector import Detector, DetectorConfig, build_detector, normalize
+from cpnpose.models.device_images import resized
 from cpnpose.models.int8 import ARCHITECTURE, CONSTANTS, GRAPH, import_extra
-from cpnpose.models.weights import WeightsMetadata, load_cpn, save_weights
+from cpnpose.models.int8_detector import ARCHITECTURE as DETECTOR_ARCHITECTURE
+from cpnpose.models.int8_detector import HEAD, PYRAMID
+from cpnpose.models.weights import WeightsMetadata, find_weights, load_cpn, load_state, read_metadata, save_weights
 from cpnpose.pose.types import FloatArray, ImageArray
 
 _BATCH = 16
@@ -33,6 +37,29 @@ class _RefinedMaps(nn.Module):
     def forward(self, crops: Tensor) -> Tensor:
         maps: Tensor = self.model(crops).refined
         return maps
+
+
+class _Levels(nn.Module):
+    """A detector's pyramid, but the last level, which holds every other cell of the one before."""
+
+    def __init__(self, model: Detector) -> None:
+        super().__init__()
+        self.pyramid = model.pyramid
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.pyramid(images).values())[:-1]
+
+
+class _Proposals(nn.Module):
+    """A detector's proposal head: its levels to the scores of all and the deltas of all."""
+
+    def __init__(self, model: Detector) -> None:
+        super().__init__()
+        self.head = model.rpn.head
+
+    def forward(self, *levels: Tensor) -> tuple[Tensor, ...]:
+        scores, deltas = self.head(list(levels))
+        return (*scores, *deltas)
 
 
 def quantize(weights: str | Path, crops: ImageArray, out: Path, *, name: str = "") -> WeightsMetadata:
@@ -55,40 +82,82 @@ def quantize(weights: str | Path, crops: ImageArray, out: Path, *, name: str = "
         OutputError: the file cannot be written.
     """
     model, metadata = load_cpn(weights)
-    contents = [torch.from_numpy(content) for content in int8_graph(model, _normalized(crops, metadata))]
-    old = metadata.name or Path(weights).stem
-    made = replace(
-        metadata,
-        architecture=ARCHITECTURE,
-        name=name or f"{old}-int8",
-        recipe=f"{old} ({metadata.architecture}) quantized on {len(crops)} people; {metadata.recipe}",
-        metrics={},
-    )
-    save_weights(out, dict(zip((GRAPH, CONSTANTS), contents, strict=True)), made)
+    made = _made(metadata, Path(weights).stem, ARCHITECTURE, name, f"{len(crops)} people")
+    save_weights(out, int8_cpn(model, _normalized(crops, metadata)), made)
     return made
 
 
-def int8_graph(model: CPN, batches: Sequence[FloatArray]) -> list[npt.NDArray[np.uint8]]:
-    """A CPN as OpenVINO's graph and constants, both uint8 (bytes,), in int8.
+def quantize_detector(
+    weights: str | Path, images: Iterable[ImageArray], out: Path, *, name: str = ""
+) -> WeightsMetadata:
+    """Write a form of a person detector whose convolutions are in int8; the box head stays as it is.
 
     Args:
-        model: on the CPU, in float32.
-        batches: normalised crops (n, 3, H, W), whose activations set the ranges.
+        images: (H, W, 3) uint8 RGB each, such as the detector will see; a hundred.
+
+    Other arguments, result and errors as in :func:`quantize`.
+    """
+    path = find_weights(weights)
+    metadata = read_metadata(path)
+    if metadata.kind != "detector" or metadata.architecture == DETECTOR_ARCHITECTURE:
+        raise WeightsError(f"{path} holds {metadata.architecture}, not a person detector to quantize")
+    model = build_detector(DetectorConfig(**metadata.config)).eval()
+    load_state(path, model)
+    batches = [_resized(image, model.config.input_pixels) for image in images]
+    with torch.no_grad():
+        pyramids = [model.pyramid(torch.from_numpy(batch)) for batch in batches]
+    levels = [[level.numpy() for level in pyramid.values()] for pyramid in pyramids]
+    entries = int8_graph(_Levels(model), [[batch] for batch in batches], PYRAMID)
+    entries |= int8_graph(_Proposals(model), levels, HEAD)
+    entries |= {key: value for key, value in model.state_dict().items() if not key.startswith((PYRAMID, HEAD))}
+    made = _made(metadata, path.stem, DETECTOR_ARCHITECTURE, name, f"{len(batches)} images")
+    save_weights(out, entries, made)
+    return made
+
+
+def int8_cpn(model: CPN, batches: Sequence[FloatArray]) -> dict[str, Tensor]:
+    """The entries of a CPN in int8; batches of normalised crops (n, 3, H, W) set the ranges. As :func:`int8_graph`."""
+    return int8_graph(_RefinedMaps(model), [[batch] for batch in batches], size=batches[0].shape[2:])
+
+
+def int8_graph(
+    module: nn.Module, batches: Sequence[Sequence[FloatArray]], prefix: str = "", *, size: Sequence[int] = (-1, -1)
+) -> dict[str, Tensor]:
+    """A module as OpenVINO's graph and constants, both uint8 (bytes,), in int8.
+
+    Args:
+        module: on the CPU, in float32; from tensors (n, C, H, W) to one or several such.
+        batches: its inputs; the activations that they lead to set the ranges.
+        prefix: of both entries' names.
+        size: (height, width) of all inputs that it will ever see; -1 is any.
 
     Raises:
         OptionError: OpenVINO or NNCF are not installed.
     """
     openvino, nncf = import_tools()
-    height, width = batches[0].shape[2:]
+    example = tuple(torch.from_numpy(batch[:2]) for batch in batches[0])
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of tracing: the size of the crops is fixed, as it suspects
-        example = torch.zeros(2, 3, height, width)
-        graph = openvino.convert_model(_RefinedMaps(model), example_input=example, input=[-1, 3, height, width])
-    graph = nncf.quantize(graph, nncf.Dataset(batches), subset_size=len(batches), preset=nncf.QuantizationPreset.MIXED)
+        warnings.simplefilter("ignore")  # of tracing: what depends on the size is the same in OpenVINO
+        shapes = [[-1, tensor.shape[1], *size] for tensor in example]
+        graph = openvino.convert_model(module, example_input=example, input=shapes)
+    data = nncf.Dataset([list(batch) for batch in batches])
+    graph = nncf.quantize(graph, data, subset_size=len(batches), preset=nncf.QuantizationPreset.MIXED)
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / file for file in (GRAPH, CONSTANTS)]
         openvino.serialize(graph, *map(str, paths))
-        return [np.fromfile(path, np.uint8) for path in paths]
+        return {prefix + path.name: torch.from_numpy(np.fromfile(path, np.uint8)) for path in paths}
+
+
+def _made(old: WeightsMetadata, stem: str, architecture: str, name: str, what: str) -> WeightsMetadata:
+    """The metadata of a quantised network."""
+    known = old.name or stem
+    return replace(
+        old,
+        architecture=architecture,
+        name=name or f"{known}-int8",
+        recipe=f"{known} ({old.architecture}) quantized on {what}; {old.recipe}",
+        metrics={},
+    )
 
 
 def _normalized(crops: ImageArray, metadata: WeightsMetadata) -> Sequence[FloatArray]:
@@ -96,6 +165,13 @@ def _normalized(crops: ImageArray, metadata: WeightsMetadata) -> Sequence[FloatA
     mean, std = (np.asarray(v, np.float32) for v in (metadata.preprocessing.mean, metadata.preprocessing.std))
     parts = [crops[start : start + _BATCH] for start in range(0, len(crops), _BATCH)]
     return [np.ascontiguousarray(((part - mean) / std).transpose(0, 3, 1, 2), np.float32) for part in parts]
+
+
+def _resized(image: ImageArray, pixels: int) -> FloatArray:
+    """An image as a detector sees it: (1, 3, h, w) float32."""
+    height, width = network_size(image.shape[0], image.shape[1], pixels)
+    tensor = normalize(resized([image], height, width, torch.device("cpu")))
+    return np.ascontiguousarray(tensor.numpy())
 
 
 def import_tools() -> tuple[Any, Any]:

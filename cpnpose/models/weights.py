@@ -127,7 +127,12 @@ def load_state(path: str | Path, module: nn.Module) -> None:
         WeightsError: the file is damaged, or has entries that the module lacks, lacks entries that the module has,
             or has entries of another shape. The counters of batch normalisation may be absent and start at 0.
     """
-    found = load_entries(path)
+    fill(module, load_entries(path), path)
+
+
+def fill(module: nn.Module, entries: Mapping[str, Tensor], path: str | Path) -> None:
+    """Fill ``module`` with the entries of the weights file ``path`` that are meant for it; as :func:`load_state`."""
+    found = dict(entries)
     wanted = module.state_dict()
     for name, value in wanted.items():
         if name.endswith(_COUNTER):

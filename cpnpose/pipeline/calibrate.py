@@ -1,8 +1,9 @@
-"""Crops of people from a user's own images, on which a network's activations can be measured."""
+"""A user's own images and crops of the people in them, on which a network's activations can be measured."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -28,16 +29,29 @@ def people_in(
     Raises:
         InputError: an image cannot be read, or there is nobody in any of them.
     """
-    order = np.random.default_rng(0).permutation(len(images))
     parts: list[ImageArray] = []
     found = 0
-    for number in order.tolist():
-        if found >= count:
-            break
-        image = read_image(images[number])
+    for number, image in _in_turns(images):
         crops = crop_persons([image], detector([image], [number]), input_size, preprocessing)
         parts.append(np.asarray(crops.pixels))
         found += len(crops)
+        if found >= count:
+            break
     if not found:
         raise InputError(f"{images[0].parent}: nobody was found in {len(images)} images; give images of people")
     return np.concatenate(parts)[:count]
+
+
+def pictures(images: Sequence[Path], count: int) -> Iterator[ImageArray]:
+    """The images themselves, (H, W, 3) uint8 RGB, at most ``count``, from all over the list.
+
+    Raises:
+        InputError: an image cannot be read.
+    """
+    return (image for _, image in islice(_in_turns(images), count))
+
+
+def _in_turns(images: Sequence[Path]) -> Iterator[tuple[int, ImageArray]]:
+    """Each image and its number in the list, in an order that is always the same and never that of the list."""
+    for number in np.random.default_rng(0).permutation(len(images)).tolist():
+        yield number, read_image(images[number])

@@ -14,7 +14,7 @@ from cpnpose.errors import CpnposeError, OptionError
 from cpnpose.models.cuda_graph import GraphedNetwork, Recorder, record_graph
 from cpnpose.models.fuse import fuse
 from cpnpose.models.int8 import ARCHITECTURE as INT8
-from cpnpose.models.int8 import Int8Network, load_int8
+from cpnpose.models.int8 import Int8Network, load_int8, need_cpu
 from cpnpose.models.weights import WeightsMetadata, find_weights, load_cpn, read_metadata
 from cpnpose.pipeline.device import choose_device, choose_precision, is_out_of_memory
 from cpnpose.pose.decode import Decoding, decode
@@ -198,8 +198,7 @@ def load_pose_network(
     if metadata.architecture == INT8:
         if fast:
             raise OptionError(f"--fast: {path.name} is int8 and holds the whole network only; choose other weights")
-        if device != "auto" and chosen.type != "cpu":
-            raise OptionError(f"--device {device}: {path.name} is int8, which runs on the CPU; choose other weights")
+        need_cpu(path, device)
         chosen, model = torch.device("cpu"), load_int8(path)
     else:
         model = fuse(load_cpn(path)[0], fast)

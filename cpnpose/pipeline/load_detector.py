@@ -13,9 +13,12 @@ from cpnpose.errors import OptionError, WeightsError
 from cpnpose.models import detector
 from cpnpose.models.detect_batch import DetectorNetwork
 from cpnpose.models.fuse_module import use_fused_convolutions
+from cpnpose.models.int8 import need_cpu
+from cpnpose.models.int8_detector import ARCHITECTURE as INT8
+from cpnpose.models.int8_detector import load_int8_detector
 from cpnpose.models.manifest import load_manifest, locate
 from cpnpose.models.quick_start import NoRandomValues
-from cpnpose.models.weights import find_weights, load_state, read_metadata
+from cpnpose.models.weights import WeightsMetadata, find_weights, load_state, read_metadata
 from cpnpose.pipeline.detect import DetectionNetwork, Detector, PersonDetector, WholeImageDetector
 from cpnpose.pipeline.detection_file import load_boxes
 from cpnpose.pipeline.device import choose_device, choose_precision
@@ -88,7 +91,11 @@ def load_detector(
         own_track_score = None
     else:
         path = _own_file(name, weights)
-        model = _own(path)
+        metadata = read_metadata(path)
+        if metadata.architecture == INT8:
+            need_cpu(path, device)
+            chosen, dtype = torch.device("cpu"), torch.float32
+        model = _own(path, metadata)
         network, title = DetectorNetwork(model, chosen, dtype), path.stem
         own_score, own_nms, own_track_score = model.config.score, model.config.nms, model.config.track_score
     return PersonDetector(
@@ -117,15 +124,16 @@ def _own_file(name: str, weights: str | Path | None) -> Path:
     return locate(entry.name, manifest)
 
 
-def _own(path: Path) -> detector.Detector:
+def _own(path: Path, metadata: WeightsMetadata) -> detector.Detector:
     """A detector whose weights file says how it is built."""
-    metadata = read_metadata(path)
     if metadata.kind != "detector":
         raise WeightsError(f"{path} holds a {metadata.kind} network, not a detector; use it with --weights")
     try:
         config = detector.DetectorConfig(**metadata.config)
     except (TypeError, ValueError) as error:
         raise WeightsError(f"{path}: its metadata build no detector ({error}); update cpnpose") from error
+    if metadata.architecture == INT8:
+        return load_int8_detector(path, config)
     with NoRandomValues():
         model = detector.build_detector(config)
     load_state(path, model)
