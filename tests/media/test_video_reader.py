@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from cpnpose.errors import InputError, OptionError
+from cpnpose.media.timing import FrameClock
 from cpnpose.media.video import VideoReader
 from cpnpose.pose.types import Frame
 
@@ -207,6 +208,59 @@ def test_start_counts_from_the_beginning_of_a_transport_stream(tmp_path: Path, m
     part = read(path, start=0.4)
     assert [f.index for f in part] == list(range(10, 30))
     assert part[0].pts == everything[10].pts
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("a.ts", "libx264", {"bf": "3"}),
+        ("a.ts", "libx264", {"bf": "3", "x264-params": "open-gop=1"}),
+        ("a.m2ts", "mpeg2video", {"bf": "2"}),
+        ("a.mpg", "mpeg2video", {"bf": "2"}),
+        ("a.vob", "mpeg2video", {"bf": "2"}),
+        ("a.mpg", "mpeg1video", {"bf": "2"}),
+        ("a.h264", "libx264", {"bf": "3"}),
+        ("a.avi", "mpeg4", {"bf": "2"}),
+        ("a.mp4", "libx264", {"bf": "3"}),
+        ("a.mkv", "libx264", {"bf": "3"}),
+    ],
+)
+def test_start_finds_the_frames_of_the_whole_file(
+    tmp_path: Path, make_video: Make, name: str, codec: str, options: dict[str, str]
+) -> None:
+    options |= {"g": "50", "sc_threshold": "0" if codec == "libx264" else "1000000000"}
+    path = make_video(tmp_path / name, count=130, codec=codec, time_base=Fraction(1, 25), options=options)
+    everything = read(path)
+    assert len(everything) == 130
+    begin = everything[0].time_s if name[-2:] in ("ts", "pg", "ob") else 0.0
+    for start in (0.5, 1.5, 1.96, 2.0, 3.0, 4.7):
+        expected = [f for f in everything if f.time_s >= begin + start - 1e-6]
+        part = read(path, start=start)
+        assert [(f.index, f.pts) for f in part] == [(f.index, f.pts) for f in expected]
+        assert all(np.array_equal(a.image, b.image) for a, b in zip(part, expected, strict=True))
+
+
+def test_start_in_recordings_that_were_joined(tmp_path: Path, make_video: Make) -> None:
+    path = make_video(tmp_path / "a.ts", count=75, time_base=Fraction(1, 90000), options={"g": "25", "bf": "2"})
+    path.write_bytes(path.read_bytes() * 2)
+    everything = read(path)
+    assert len(everything) == 150
+    for start in (0.5, 2.9, 3.5, 5.0):
+        part = read(path, start=start)
+        assert [f.index for f in part] == [f.index for f in everything if f.time_s >= everything[0].time_s + start]
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+def test_start_decodes_one_group_of_pictures_at_most(
+    tmp_path: Path, make_video: Make, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    base = Fraction(1, 90000 if name == "a.ts" else 1000)
+    path = make_video(tmp_path / name, count=100, time_base=base, options={"g": "20", "bf": "2", "sc_threshold": "0"})
+    decoded = []
+    stamp = FrameClock.stamp
+    monkeypatch.setattr(FrameClock, "stamp", lambda *a: (decoded.append(a), stamp(*a))[1])
+    assert [f.index for f in read(path, start=3.4, end=3.6)] == list(range(85, 90))
+    assert len(decoded) <= 11  # 80 to 89, and the one at which it ends
 
 
 def test_impossible_options() -> None:
