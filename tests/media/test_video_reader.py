@@ -167,6 +167,12 @@ def test_other_containers_and_pixel_formats(
     assert float(frames[4].image.mean()) == pytest.approx(48, abs=16 if name == "a.gif" else 3)
 
 
+def test_h264_in_avi_comes_at_its_own_times(tmp_path: Path, make_video: Make) -> None:
+    times = [0, 0.04, 0.08, 0.8, 0.84, 1.2]
+    path = make_video(tmp_path / "a.avi", count=6, times=times, time_base=Fraction(1, 25), options={"bf": "0"})
+    assert [f.time_s for f in read(path)] == pytest.approx(times)
+
+
 def test_transparent_pixels_are_black(tmp_path: Path) -> None:
     import av
 
