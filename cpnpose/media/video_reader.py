@@ -17,6 +17,7 @@ from av.video.stream import VideoStream
 
 from cpnpose.errors import InputError, OptionError
 from cpnpose.media.color import FrameConverter
+from cpnpose.media.cut_off import cut_off_note
 from cpnpose.media.seek import StartPoint, find_start
 from cpnpose.media.source import is_address, is_live, open_input, origin_of, pick_video, reason_of
 from cpnpose.media.timing import FrameClock
@@ -24,8 +25,6 @@ from cpnpose.pose.types import Frame, VideoInfo
 
 _MAX_READ_ERRORS = 50
 """Errors of the demuxer in a row, without a frame in between, after which the rest of the file is given up."""
-_CUT_OFF_S = 0.25
-"""A file that ends so many seconds before its header says was cut off."""
 _Decoded = Iterator[tuple[int, VideoFrame]]
 """(pts, frame)"""
 
@@ -223,7 +222,9 @@ class VideoReader:
                             self.damaged += 1
                         yield pts, frame
                 self.damaged = max(self.damaged, corrupt_packets)  # several threads decode on without a word
-                self._compare_with_header()
+                reached = self._clock.end * self.time_base
+                note = cut_off_note(self._source, self._container, self._stream, reached, self._origin)
+                self.notes += [] if note is None else [note]
                 return
             except av.error.FFmpegError as error:
                 self.damaged += 1
@@ -231,21 +232,6 @@ class VideoReader:
                 if not isinstance(error, av.error.InvalidDataError):
                     self.notes.append(f"reading ended early: {reason_of(error)}")
                     return
-
-    def _compare_with_header(self) -> None:
-        """Note where the file ended long before its header says: it was cut off."""
-        reached = self._clock.end * self.time_base
-        if self._stream.duration is not None:
-            promised = ((self._stream.start_time or 0) + self._stream.duration) * self.time_base
-        elif self._container.duration and len(self._container.streams) == 1:
-            promised = Fraction(self._container.duration, av.time_base)  # Matroska has that of the longest stream only
-        else:
-            return
-        if promised - reached > _CUT_OFF_S:
-            self.notes.append(
-                f"the pictures end after {float(reached - self._origin):.2f} s, though the header "
-                f"says {float(promised - self._origin):.2f} s: the file seems to be cut off"
-            )
 
     def __iter__(self) -> Iterator[Frame]:
         index = self._first_index

@@ -318,14 +318,38 @@ def test_a_truncated_matroska_file_without_sound_is_told(tmp_path: Path, make_vi
         assert "the file seems to be cut off" in reader.notes[0]
 
 
+@pytest.mark.parametrize("tagged", [True, False])
+@pytest.mark.parametrize("name", ["a.mkv", "a.webm"])
+def test_a_truncated_matroska_file_with_sound_is_told(
+    tmp_path: Path, make_video: Make, name: str, tagged: bool
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (60, 48, 64, 3)).astype(np.uint8)
+    codec = {"codec": "libvpx-vp9", "audio": ("libopus",)} if name == "a.webm" else {"audio": ("aac",)}
+    path = make_video(tmp_path / name, images=list(noise), time_base=Fraction(1, 1000), audio_s=3.0, **codec)
+    if not tagged:  # as written by programs that do not say how long each stream is
+        path.write_bytes(path.read_bytes().replace(b"DURATION", b"SOMEWHAT"))
+    with VideoReader(path) as reader:
+        assert len(list(reader)) == 60
+        assert reader.notes == []
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with VideoReader(path) as reader:
+        assert 2 <= len(list(reader)) < 45
+        assert len(reader.notes) == 1
+        assert f"the header says {2.4 if tagged else 3.0:.1f}" in reader.notes[0]
+        assert "the file seems to be cut off" in reader.notes[0]
+
+
 def test_a_whole_file_is_not_called_cut_off(tmp_path: Path, make_video: Make) -> None:
     times = [0, 0.04, 0.05, 0.3, 0.301, 1, 1.5, 1.54, 1.58, 3.9]
     for name in ("a.mp4", "a.mkv", "a.ts"):
         base = Fraction(1, 90000 if name == "a.ts" else 1000)
         path = make_video(tmp_path / name, times=times, time_base=base, audio=("aac",), audio_s=9.0)
-        with VideoReader(path) as reader:
-            assert len(list(reader)) == 10
-        assert (reader.damaged, reader.notes) == (0, [])
+        for data in (path.read_bytes(), path.read_bytes().replace(b"DURATION", b"SOMEWHAT")):
+            path.write_bytes(data)
+            with VideoReader(path) as reader:
+                assert len(list(reader)) == 10
+            assert (reader.damaged, reader.notes) == (0, [])
 
 
 def test_damaged_packets_are_counted_and_skipped(tmp_path: Path, make_video: Make) -> None:
