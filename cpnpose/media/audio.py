@@ -8,69 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import av
-from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container.input import InputContainer
 from av.container.output import OutputContainer
 from av.packet import Packet
 from av.stream import Discard
 
-from cpnpose.media.codecs import audio_encoder, can_copy_audio, can_hold_audio
+from cpnpose.media.audio_track import Track, add_track
+from cpnpose.media.codecs import can_hold_audio
 from cpnpose.media.source import open_input, origin_of
 from cpnpose.media.timing import FrameClock
 
 _INTERLEAVED_S = 10
 """Packets that lie so many seconds behind the end have none before it after them."""
-
-
-class _Copied:
-    """A stream whose packets go over as they are."""
-
-    def __init__(self, source: AudioStream, output: OutputContainer) -> None:
-        self._stream = output.add_stream_from_template(source)
-        self._stream.metadata.update(source.metadata)
-
-    def convert(self, packet: Packet[Any], origin: Fraction) -> list[Packet[Any]]:
-        shift = round(origin / packet.time_base)
-        packet.pts = None if packet.pts is None else packet.pts - shift
-        packet.dts = None if packet.dts is None else packet.dts - shift
-        packet.stream = self._stream
-        return [packet]
-
-    def flush(self) -> list[Packet[Any]]:
-        return []
-
-
-class _Transcoded:
-    """A stream whose codec does not fit the container."""
-
-    def __init__(self, source: AudioStream, output: OutputContainer, encoder: str) -> None:
-        rate = 48000 if encoder == "libopus" or source.rate > 48000 else source.rate
-        fallback = source.layout.name if encoder == "aac" and source.channels in (4, 6, 8) else "stereo"
-        layout = {1: "mono", 2: "stereo"}.get(source.channels, fallback)
-        stream = output.add_stream(encoder, rate=rate, layout=layout)
-        assert isinstance(stream, AudioStream)
-        self._stream = stream
-        self._stream.bit_rate = 96000 * max(1, min(source.channels, 6))
-        self._stream.metadata.update(source.metadata)
-        context = self._stream.codec_context
-        self._resampler = AudioResampler(format=context.format, layout=layout, rate=rate)
-        self._source = source
-
-    def convert(self, packet: Packet[Any], origin: Fraction) -> list[Packet[Any]]:
-        encoded: list[Packet[Any]] = []
-        for decoded in self._source.decode(packet):
-            if decoded.pts is not None and decoded.time_base is not None:
-                decoded.pts -= round(origin / decoded.time_base)
-            for frame in self._resampler.resample(decoded):
-                encoded += self._stream.encode(frame)
-        return encoded
-
-    def flush(self) -> list[Packet[Any]]:
-        encoded: list[Packet[Any]] = []
-        for frame in self._resampler.resample(None):
-            encoded += self._stream.encode(frame)
-        return encoded + self._stream.encode(None)
 
 
 class AudioCarrier:
@@ -89,7 +39,7 @@ class AudioCarrier:
         self.origin = origin_of(self._container) + Fraction(start)
         """Seconds on the source's clock that become 0 in the output."""
         self._end = None if end is None else origin_of(self._container) + Fraction(end)
-        self._carried: dict[int, _Copied | _Transcoded] = {}
+        self._carried: dict[int, Track] = {}
         self._clocks: dict[int, FrameClock] = {}
         self._damaged = 0
         for stream in self._container.streams:
@@ -113,12 +63,17 @@ class AudioCarrier:
         stream.discard = Discard.default
         assert stream.time_base is not None
         self._clocks[stream.index] = FrameClock(stream.time_base, None)
-        if can_copy_audio(path, name):
-            self._carried[stream.index] = _Copied(stream, self._output)
+        track = add_track(stream, self._output, path)
+        if track is None:
+            self.notes.append(
+                f"audio track {number} was left out: {name} can neither be copied to {path.suffix} nor converted"
+            )
             return
-        encoder = audio_encoder(path)
-        self._carried[stream.index] = _Transcoded(stream, self._output, encoder)
-        self.notes.append(f"audio track {number} was converted from {name} to {encoder}: {path.suffix} cannot hold it")
+        self._carried[stream.index] = track
+        if track.change is not None:
+            self.notes.append(
+                f"audio track {number} was converted from {name} {track.change}: {path.suffix} cannot hold it"
+            )
 
     def _read(self, start: float) -> Iterator[tuple[Fraction, Packet[Any]]]:
         """(seconds on the source's clock, packet) of the part that is kept, in the order of the file."""
@@ -163,7 +118,10 @@ class AudioCarrier:
                 continue
             try:
                 self._output.mux(converted)
-            except av.error.InvalidDataError:  # of the packet; what the disk says is another error
+            except (
+                av.error.InvalidDataError,
+                av.error.ArgumentError,
+            ):  # of the packet; what the disk says is another error
                 self._damaged += 1
 
     def finish(self) -> None:

@@ -32,13 +32,14 @@ def is_live(source: str | Path) -> bool:
 def open_input(source: str | Path, hwaccel: str | None = None, *, low_delay: bool = False) -> InputContainer:
     """Open a file or address for reading. Raises :class:`InputError`, and whatever PyAV raises for a bad hwaccel."""
     name, timeout = str(source), None
-    options: dict[str, str] = {}
+    # PyAV has FFmpeg guess missing presentation times from the next packet: H.264 in AVI then comes a frame late.
+    options = {"fflags": "-genpts"}
     if is_address(source):
         timeout = _TIMEOUTS_S
         if name.lower().startswith("rtsp"):
             options["rtsp_transport"] = "tcp"
         if low_delay:
-            options |= {"fflags": "nobuffer", "flags": "low_delay"}
+            options |= {"fflags": "-genpts+nobuffer", "flags": "low_delay"}
     else:
         path = Path(source)
         if not path.exists():

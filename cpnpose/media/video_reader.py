@@ -7,25 +7,26 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import av
 from av.container.input import InputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from cpnpose.errors import InputError, OptionError
 from cpnpose.media.color import FrameConverter
+from cpnpose.media.cut_off import cut_off_note
+from cpnpose.media.seek import StartPoint, find_start
 from cpnpose.media.source import is_address, is_live, open_input, origin_of, pick_video, reason_of
 from cpnpose.media.timing import FrameClock
 from cpnpose.pose.types import Frame, VideoInfo
 
 _MAX_READ_ERRORS = 50
 """Errors of the demuxer in a row, without a frame in between, after which the rest of the file is given up."""
-
-
-_CUT_OFF_S = 0.25
-"""A file that ends so many seconds before its header says was cut off."""
+_Decoded = Iterator[tuple[int, VideoFrame]]
+"""(pts, frame)"""
 
 
 class VideoReader:
@@ -67,7 +68,6 @@ class VideoReader:
         """The device that decodes, or None for software."""
         self._source, self._start, self._end, self._every, self._threads = str(source), start, end, every, threads
         self._low_delay = low_delay
-        self._first_index, self._sought = 0, False
         self._container, self._stream = self._open(None)
         try:
             self._prepare(hwaccel)
@@ -92,25 +92,23 @@ class VideoReader:
             raise InputError(f"{self._source}: its video has no time base. Convert it with FFmpeg first.")
         self.time_base: Fraction = stream.time_base
         """Seconds per tick of the frames' ``pts``."""
-        fps = stream.average_rate or stream.guessed_rate
-        self._clock = FrameClock(self.time_base, fps)
+        self._fps = stream.average_rate or stream.guessed_rate
         self._origin = origin_of(self._container)
         duration = stream.duration * self.time_base if stream.duration else None
         if duration is None and self._container.duration:
             duration = Fraction(self._container.duration, av.time_base)
         # A file behind an address has a length; what is live has none.
         live = is_live(self._source) or (is_address(self._source) and duration is None)
-        if self._start > 0 and not live:
-            self._seek()
-        self._frames = self._decode()
-        self._pending = next(self._frames, None)
+        self._seekable = self._start > 0 and not live
+        self._frames, self._pending = self._begin(None)
         if self._pending is None:
             raise self._nothing_to_read()
+        stream = self._stream  # That of before may be closed.
         self._convert = FrameConverter(self._pending[1], stream.sample_aspect_ratio, self._threads)
         self.info = VideoInfo(
             height=self._convert.height,
             width=self._convert.width,
-            fps=fps,
+            fps=self._fps,
             frame_count=stream.frames or None,
             rotation=self._convert.rotation,
             has_audio=bool(self._container.streams.audio),
@@ -133,19 +131,14 @@ class VideoReader:
         if not stream.codec_context.is_hwaccel:
             container.close()
             return
-        software = self._container, self._stream
+        self._container.close()
         self._container, self._stream = container, stream
-        self._clock = FrameClock(self.time_base, self.info.fps)
-        self.damaged, self._first_index, self._sought = 0, 0, False
-        if self._start > 0:
-            self._seek()
-        frames = self._decode()
-        pending = next(frames, None)
+        frames, pending = self._begin(hwaccel)
         if pending is None:
-            container.close()
-            self._container, self._stream = software
+            self._container.close()
+            self._container, self._stream = self._open(None)
+            self._frames, self._pending = self._begin(None)
             return
-        software[0].close()
         self._frames, self._pending, self.hwaccel = frames, pending, hwaccel
 
     def _nothing_to_read(self) -> InputError:
@@ -157,33 +150,56 @@ class VideoReader:
     def _ticks(self, seconds: float) -> int:
         return math.ceil((Fraction(seconds) + self._origin) / self.time_base - Fraction(1, 1000))
 
-    def _seek(self) -> None:
-        """Go to the key frame before the start, and count the frames that lie before it, so that ``Frame.index``
-        stays the position in the whole file."""
-        target, stream = self._ticks(self._start), self._stream
-        try:
-            for packet in self._container.demux(stream):
-                if packet.pts is not None and packet.size and not packet.is_discard:
-                    self._first_index += packet.pts < target
-                if packet.dts is not None and packet.dts >= target:
-                    break
-            # Half a second earlier, because containers seek by decoding time, which runs ahead of presentation.
-            self._container.seek(target - round(Fraction(1, 2) / self.time_base), stream=stream)
-            self._sought = True
-        except av.error.FFmpegError:
-            # No seeking here (a pipe, a live address): read on, and drop what lies before the start.
+    def _begin(self, hwaccel: str | None) -> tuple[_Decoded, tuple[int, VideoFrame] | None]:
+        """The frames from the start on, and the first of them. Seeks where that leads to the very frame that reading
+        from the beginning would find first; elsewhere reads from the beginning."""
+        if self._seekable:
+            last = math.inf if self._end is None else self._ticks(self._end)
+            try:
+                start = find_start(self._container, self._stream, self._ticks(self._start))
+                if start is not None:
+                    if start.pts is None or start.pts >= last:
+                        return iter(()), None
+                    for ticks in start.where_to_seek(self.time_base):
+                        self._container.seek(ticks, stream=self._stream)
+                        frames, pending = self._frames_from(start)
+                        if pending is not None and pending[0] == start.pts:
+                            return frames, pending
+            except av.error.FFmpegError:
+                pass  # No seeking here (a pipe, some addresses).
             self._container.close()
-            self._container, self._stream = self._open(None)
-            self._first_index = 0
+            self._container, self._stream = self._open(hwaccel)
+        return self._frames_from(None)
 
-    def _decode(self) -> Iterator[tuple[int, VideoFrame]]:
+    def _frames_from(self, start: StartPoint | None) -> tuple[_Decoded, tuple[int, VideoFrame] | None]:
+        """The frames after a seek to the start, or without one, and the first of them."""
+        self._sought, self._awaited = start is not None, start
+        self._first_index = 0 if start is None else start.index
+        self._clock = FrameClock(self.time_base, self._fps)
+        self.damaged = 0
+        self.notes.clear()
+        frames = self._decode()
+        return frames, next(frames, None)
+
+    def _packets(self) -> Iterator[Packet[Any]]:
+        """The packets from here on; after a seek, from the first key frame on, and none where that lies too late."""
+        for packet in self._container.demux(self._stream):
+            if self._awaited is not None:
+                if self._awaited.is_behind(packet):
+                    return
+                if not packet.is_keyframe:
+                    continue
+                self._awaited = None
+            yield packet
+
+    def _decode(self) -> _Decoded:
         """(pts, frame) of all frames from the start on, up to the end."""
         first = self._ticks(self._start) if self._start > 0 else None
         last = None if self._end is None else self._ticks(self._end)
         errors = corrupt_packets = 0
         while errors < _MAX_READ_ERRORS:
             try:
-                for packet in self._container.demux(self._stream):
+                for packet in self._packets():
                     corrupt_packets += packet.is_corrupt
                     try:
                         frames = packet.decode()
@@ -194,7 +210,7 @@ class VideoReader:
                         continue
                     for frame in frames:
                         errors = 0
-                        if frame.pts is None and first is not None and frame.dts is None:
+                        if frame.pts is None and frame.dts is None and self._sought:
                             continue
                         pts = self._clock.stamp(frame.pts if frame.pts is not None else frame.dts, frame.duration)
                         if first is not None and pts < first:
@@ -206,7 +222,9 @@ class VideoReader:
                             self.damaged += 1
                         yield pts, frame
                 self.damaged = max(self.damaged, corrupt_packets)  # several threads decode on without a word
-                self._compare_with_header()
+                reached = self._clock.end * self.time_base
+                note = cut_off_note(self._source, self._container, self._stream, reached, self._origin)
+                self.notes += [] if note is None else [note]
                 return
             except av.error.FFmpegError as error:
                 self.damaged += 1
@@ -214,21 +232,6 @@ class VideoReader:
                 if not isinstance(error, av.error.InvalidDataError):
                     self.notes.append(f"reading ended early: {reason_of(error)}")
                     return
-
-    def _compare_with_header(self) -> None:
-        """Note where the file ended long before its header says: it was cut off."""
-        reached = self._clock.end * self.time_base
-        if self._stream.duration is not None:
-            promised = ((self._stream.start_time or 0) + self._stream.duration) * self.time_base
-        elif self._container.duration and len(self._container.streams) == 1:
-            promised = Fraction(self._container.duration, av.time_base)  # Matroska has that of the longest stream only
-        else:
-            return
-        if promised - reached > _CUT_OFF_S:
-            self.notes.append(
-                f"the pictures end after {float(reached - self._origin):.2f} s, though the header "
-                f"says {float(promised - self._origin):.2f} s: the file seems to be cut off"
-            )
 
     def __iter__(self) -> Iterator[Frame]:
         index = self._first_index

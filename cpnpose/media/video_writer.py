@@ -16,6 +16,7 @@ from cpnpose.media.atomic import check_output, publish
 from cpnpose.media.audio import AudioCarrier
 from cpnpose.media.codecs import choose_codec
 from cpnpose.media.encode import FrameEncoder
+from cpnpose.media.frame_grid import LIP_SYNC_S, grid_rate
 from cpnpose.media.source import is_live
 from cpnpose.pose.types import Frame, ImageArray
 from cpnpose.whole_file import temporary_path, write_error
@@ -26,9 +27,10 @@ _FAILURES = (av.error.FFmpegError, OSError, ValueError)
 class VideoWriter:
     """Encodes frames to a file that plays everywhere (H.264, yuv420p, BT.709, index in front), with the input's audio.
 
-    Each frame keeps its own timestamp. With audio, time 0 of the output is ``start`` on the input's clock; without,
-    it is the first frame. Odd sizes grow by one row or column of repeated pixels. The file is written under a
-    temporary name in the same folder and gets its name in :meth:`close`; :meth:`abort` removes it.
+    Each frame keeps its own timestamp; in AVI, which has none, it stands at the nearest place of a constant frame rate:
+    the source's own, or a higher one where its frames come unevenly. With audio, time 0 of the output is ``start`` on
+    the input's clock; without, it is the first frame. Odd sizes grow by one row or column of repeated pixels. The file
+    is written under a temporary name in the same folder and gets its name in :meth:`close`; :meth:`abort` removes it.
     A context manager: an error aborts, KeyboardInterrupt closes with what was written up to there.
 
     path: .mp4, .m4v, .mov, .mkv, .webm, .avi or .gif. size: (H, W) of the images. time_base: seconds per tick of the
@@ -67,6 +69,9 @@ class VideoWriter:
         self._last_pts: int | None = None
         self._audio: AudioCarrier | None = None
         self._container: OutputContainer | None = None
+        self._late = Fraction(0)
+        if self.path.suffix.lower() == ".avi" and source is not None:
+            fps = grid_rate(source, start, end, fps)
         try:
             self._container = self._open()
             self._encoder = FrameEncoder(self._container, self.path, chosen, size, time_base, fps, threads)
@@ -83,7 +88,10 @@ class VideoWriter:
             raise
 
     def _open(self) -> OutputContainer:
-        options = {"movflags": "+faststart"} if self.path.suffix.lower() in (".mp4", ".m4v", ".mov") else {}
+        suffix = self.path.suffix.lower()
+        options = {"movflags": "+faststart"} if suffix in (".mp4", ".m4v", ".mov") else {}
+        if suffix == ".avi":  # Sound that begins before 0 (AAC does) would put an empty place before the first frame.
+            options = {"avoid_negative_ts": "disabled"}
         self._temporary.touch(exist_ok=False)
         return av.open(f"file:{self._temporary}", "w", container_options=options)
 
@@ -115,6 +123,7 @@ class VideoWriter:
         if self._last_pts is not None and pts <= self._last_pts:
             pts = self._last_pts + 1
         self._last_pts = pts
+        self._late = max(self._late, pts * self._encoder.time_base - (time - self._origin))
         try:
             packets = self._encoder.encode(image, pts)
             if self._audio is not None:
@@ -148,6 +157,11 @@ class VideoWriter:
             self.abort()
             raise
         self._close_audio()
+        if self._late > max(Fraction(LIP_SYNC_S), self._encoder.time_base):
+            self.notes.append(
+                f"pictures come up to {float(self._late):.1f} s late: they are quicker than the frame rate of "
+                f"{self.path.suffix}, which is constant. End the name with .mp4 or .mkv to keep each frame's time"
+            )
         publish(self._temporary, self.path, self._overwrite)
 
     def abort(self) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from cpnpose.errors import InputError, OptionError
+from cpnpose.media.timing import FrameClock
 from cpnpose.media.video import VideoReader
 from cpnpose.pose.types import Frame
 
@@ -166,6 +167,12 @@ def test_other_containers_and_pixel_formats(
     assert float(frames[4].image.mean()) == pytest.approx(48, abs=16 if name == "a.gif" else 3)
 
 
+def test_h264_in_avi_comes_at_its_own_times(tmp_path: Path, make_video: Make) -> None:
+    times = [0, 0.04, 0.08, 0.8, 0.84, 1.2]
+    path = make_video(tmp_path / "a.avi", count=6, times=times, time_base=Fraction(1, 25), options={"bf": "0"})
+    assert [f.time_s for f in read(path)] == pytest.approx(times)
+
+
 def test_transparent_pixels_are_black(tmp_path: Path) -> None:
     import av
 
@@ -207,6 +214,59 @@ def test_start_counts_from_the_beginning_of_a_transport_stream(tmp_path: Path, m
     part = read(path, start=0.4)
     assert [f.index for f in part] == list(range(10, 30))
     assert part[0].pts == everything[10].pts
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("a.ts", "libx264", {"bf": "3"}),
+        ("a.ts", "libx264", {"bf": "3", "x264-params": "open-gop=1"}),
+        ("a.m2ts", "mpeg2video", {"bf": "2"}),
+        ("a.mpg", "mpeg2video", {"bf": "2"}),
+        ("a.vob", "mpeg2video", {"bf": "2"}),
+        ("a.mpg", "mpeg1video", {"bf": "2"}),
+        ("a.h264", "libx264", {"bf": "3"}),
+        ("a.avi", "mpeg4", {"bf": "2"}),
+        ("a.mp4", "libx264", {"bf": "3"}),
+        ("a.mkv", "libx264", {"bf": "3"}),
+    ],
+)
+def test_start_finds_the_frames_of_the_whole_file(
+    tmp_path: Path, make_video: Make, name: str, codec: str, options: dict[str, str]
+) -> None:
+    options |= {"g": "50", "sc_threshold": "0" if codec == "libx264" else "1000000000"}
+    path = make_video(tmp_path / name, count=130, codec=codec, time_base=Fraction(1, 25), options=options)
+    everything = read(path)
+    assert len(everything) == 130
+    begin = everything[0].time_s if name[-2:] in ("ts", "pg", "ob") else 0.0
+    for start in (0.5, 1.5, 1.96, 2.0, 3.0, 4.7):
+        expected = [f for f in everything if f.time_s >= begin + start - 1e-6]
+        part = read(path, start=start)
+        assert [(f.index, f.pts) for f in part] == [(f.index, f.pts) for f in expected]
+        assert all(np.array_equal(a.image, b.image) for a, b in zip(part, expected, strict=True))
+
+
+def test_start_in_recordings_that_were_joined(tmp_path: Path, make_video: Make) -> None:
+    path = make_video(tmp_path / "a.ts", count=75, time_base=Fraction(1, 90000), options={"g": "25", "bf": "2"})
+    path.write_bytes(path.read_bytes() * 2)
+    everything = read(path)
+    assert len(everything) == 150
+    for start in (0.5, 2.9, 3.5, 5.0):
+        part = read(path, start=start)
+        assert [f.index for f in part] == [f.index for f in everything if f.time_s >= everything[0].time_s + start]
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+def test_start_decodes_one_group_of_pictures_at_most(
+    tmp_path: Path, make_video: Make, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    base = Fraction(1, 90000 if name == "a.ts" else 1000)
+    path = make_video(tmp_path / name, count=100, time_base=base, options={"g": "20", "bf": "2", "sc_threshold": "0"})
+    decoded = []
+    stamp = FrameClock.stamp
+    monkeypatch.setattr(FrameClock, "stamp", lambda *a: (decoded.append(a), stamp(*a))[1])
+    assert [f.index for f in read(path, start=3.4, end=3.6)] == list(range(85, 90))
+    assert len(decoded) <= 11  # 80 to 89, and the one at which it ends
 
 
 def test_impossible_options() -> None:
@@ -258,14 +318,38 @@ def test_a_truncated_matroska_file_without_sound_is_told(tmp_path: Path, make_vi
         assert "the file seems to be cut off" in reader.notes[0]
 
 
+@pytest.mark.parametrize("tagged", [True, False])
+@pytest.mark.parametrize("name", ["a.mkv", "a.webm"])
+def test_a_truncated_matroska_file_with_sound_is_told(
+    tmp_path: Path, make_video: Make, name: str, tagged: bool
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (60, 48, 64, 3)).astype(np.uint8)
+    codec = {"codec": "libvpx-vp9", "audio": ("libopus",)} if name == "a.webm" else {"audio": ("aac",)}
+    path = make_video(tmp_path / name, images=list(noise), time_base=Fraction(1, 1000), audio_s=3.0, **codec)
+    if not tagged:  # as written by programs that do not say how long each stream is
+        path.write_bytes(path.read_bytes().replace(b"DURATION", b"SOMEWHAT"))
+    with VideoReader(path) as reader:
+        assert len(list(reader)) == 60
+        assert reader.notes == []
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with VideoReader(path) as reader:
+        assert 2 <= len(list(reader)) < 45
+        assert len(reader.notes) == 1
+        assert f"the header says {2.4 if tagged else 3.0:.1f}" in reader.notes[0]
+        assert "the file seems to be cut off" in reader.notes[0]
+
+
 def test_a_whole_file_is_not_called_cut_off(tmp_path: Path, make_video: Make) -> None:
     times = [0, 0.04, 0.05, 0.3, 0.301, 1, 1.5, 1.54, 1.58, 3.9]
     for name in ("a.mp4", "a.mkv", "a.ts"):
         base = Fraction(1, 90000 if name == "a.ts" else 1000)
         path = make_video(tmp_path / name, times=times, time_base=base, audio=("aac",), audio_s=9.0)
-        with VideoReader(path) as reader:
-            assert len(list(reader)) == 10
-        assert (reader.damaged, reader.notes) == (0, [])
+        for data in (path.read_bytes(), path.read_bytes().replace(b"DURATION", b"SOMEWHAT")):
+            path.write_bytes(data)
+            with VideoReader(path) as reader:
+                assert len(list(reader)) == 10
+            assert (reader.damaged, reader.notes) == (0, [])
 
 
 def test_damaged_packets_are_counted_and_skipped(tmp_path: Path, make_video: Make) -> None:

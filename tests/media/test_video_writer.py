@@ -40,8 +40,8 @@ def copy(source: Path, target: Path, *, start: float = 0.0, end: float | None = 
 
 
 def times(path: Path) -> list[float]:
-    with av.open(str(path)) as container:
-        return [f.pts * float(f.time_base) for f in container.decode(video=0)]
+    with VideoReader(path, threads=1) as reader:
+        return [f.time_s for f in reader]
 
 
 def sound(path: Path, track: int = 0) -> list[tuple[float, int, bytes]]:
@@ -67,6 +67,45 @@ def test_variable_frame_times_are_kept_exactly(tmp_path: Path, make_video: Make)
     source = make_video(tmp_path / "in.mp4", count=10, times=stamps, time_base=Fraction(1, 90000))
     assert copy(source, tmp_path / "out.mp4") == []
     assert times(tmp_path / "out.mp4") == times(source)
+
+
+SLOW_THEN_QUICK = [i / 5 for i in range(10)] + [2 + i / 60 for i in range(60)]
+LONG_EXPOSURE = [i / 30 for i in range(60)] + [2 + i / 24 for i in range(48)] + [4 + i / 30 for i in range(60)]
+
+
+@pytest.mark.parametrize("name", ["in.mp4", "in.mkv"])
+@pytest.mark.parametrize("stamps", [SLOW_THEN_QUICK, LONG_EXPOSURE])
+def test_avi_keeps_the_times_of_a_variable_frame_rate(
+    tmp_path: Path, make_video: Make, name: str, stamps: list[float]
+) -> None:
+    source = make_video(
+        tmp_path / name, count=len(stamps), times=stamps, time_base=Fraction(1, 1000), audio=("aac",), fps=30
+    )
+    assert copy(source, tmp_path / "out.avi") == []
+    with VideoReader(tmp_path / "out.avi", threads=1) as reader:
+        frames = list(reader)
+    assert [f.time_s for f in frames] == pytest.approx(stamps, abs=0.1)
+    levels = [float(f.image.mean()) for f in frames[:20]]
+    assert levels == pytest.approx([20 + 7 * i for i in range(20)], abs=3)
+
+
+def test_avi_of_a_constant_frame_rate_keeps_it(tmp_path: Path, make_video: Make) -> None:
+    source = make_video(tmp_path / "in.mp4", count=20, audio=("aac",))
+    copy(source, tmp_path / "out.avi")
+    assert times(tmp_path / "out.avi") == pytest.approx([i / 25 for i in range(20)])
+    with av.open(str(tmp_path / "out.avi")) as container:
+        assert container.streams.video[0].average_rate == 25
+
+
+def test_pictures_that_come_late_in_avi_are_told(tmp_path: Path) -> None:
+    frames = frames_of([f.image for f in grey(40)], step=128)  # 100 frames a second, when 25 were promised
+    with VideoWriter(tmp_path / "o.avi", size=(48, 64), time_base=Fraction(1, 12800), fps=Fraction(25)) as writer:
+        for frame in frames:
+            writer.write(frame, frame.image)
+    assert len(times(tmp_path / "o.avi")) == 40
+    assert len(writer.notes) == 1
+    assert "pictures come up to 1.2 s late" in writer.notes[0]
+    assert ".mp4 or .mkv" in writer.notes[0]
 
 
 @pytest.mark.parametrize(
