@@ -23,6 +23,7 @@ from cpnpose.training.detector_batch import DetectorBatch, make_batch
 from cpnpose.training.detector_data import BoxDataset, read_samples
 from cpnpose.training.detector_options import DetectorTraining, scaled_groups
 from cpnpose.training.detector_validation import draw_validation, find_in_validation
+from cpnpose.training.distributed import check_one_process
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -44,7 +45,9 @@ def train_detector(
     Raises:
         TrainingError: nobody to train on, a loss that is no number, a checkpoint of another run.
         InputError, WeightsError: files that cannot be read.
+        OptionError: it was started as several processes.
     """
+    check_one_process("train detector")
     options.out.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(1) as worker:
         return DetectorRun(options, on_step).train(worker)
