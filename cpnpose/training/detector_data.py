@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -14,6 +12,7 @@ import numpy as np
 from cpnpose.errors import InputError, TrainingError
 from cpnpose.pipeline.memory import available_memory
 from cpnpose.pose.types import FloatArray, ImageArray
+from cpnpose.training.annotations import read_annotations
 
 _PERSON = 1
 _KEPT_SHARE = 0.25
@@ -46,7 +45,7 @@ def read_samples(annotations: Path, images: Path, *, complete: bool = True) -> l
         InputError: the file cannot be read or is not of that form.
         TrainingError: it holds no person.
     """
-    data = read_coco(annotations)
+    data = read_annotations(annotations)
     people: dict[int, list[list[float]]] = {}
     crowds: dict[int, list[list[float]]] = {}
     try:
@@ -73,19 +72,13 @@ def read_samples(annotations: Path, images: Path, *, complete: bool = True) -> l
     return samples
 
 
-def read_coco(path: Path) -> dict[str, Any]:
-    """A COCO annotation file as it is.
-
-    Raises:
-        InputError: the file cannot be read or lacks the lists of images and annotations.
-    """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error}); check the path") from error
-    if not isinstance(data, dict) or not {"images", "annotations"} <= set(data):
-        raise InputError(f"{path}: not a COCO annotation file: it needs 'images' and 'annotations'")
-    return data
+def check_images(samples: Sequence[BoxSample]) -> None:
+    """Raise an InputError where an image is missing, at once and not when it is drawn."""
+    missing = [sample.path for sample in samples if not sample.path.is_file()]
+    if missing:
+        raise InputError(
+            f"{missing[0]}: there is no such image; {len(missing)} of {len(samples)} are missing, check --data"
+        )
 
 
 def read_pixels(path: Path) -> ImageArray:

@@ -83,6 +83,7 @@ def train_pose(
     Raises:
         TrainingError: nobody to train on, a non-finite loss, a checkpoint of another run.
         InputError, WeightsError: files that cannot be read.
+        OutputError: the folder or a file in it cannot be written.
     """
     with Processes(options.device) as processes:
         state = prepare_run(options, processes, on_cache)
@@ -107,7 +108,7 @@ def prepare_run(
             find_weights(weights)  # a missing file is told before a folder is made
     torch.manual_seed(options.seed)
     records = read_people(options.annotations, options.data)
-    options.out.mkdir(parents=True, exist_ok=True)
+    run.make_folder(options.out)
     with processes.main_first():
         cache = build_cache(
             records,

@@ -70,6 +70,30 @@ def _no_box(content: dict[str, Any]) -> None:
     del content["annotations"][5]["bbox"]
 
 
+def _text_in_a_box(content: dict[str, Any]) -> None:
+    content["annotations"][5]["bbox"] = ["1", 2, 3, 4]
+
+
+def _list_in_a_box(content: dict[str, Any]) -> None:
+    content["annotations"][5]["bbox"] = [[1], 2, 3, 4]
+
+
+def _list_of_images(content: dict[str, Any]) -> None:
+    content["annotations"][5]["image_id"] = [1]
+
+
+def _text_as_keypoints(content: dict[str, Any]) -> None:
+    content["annotations"][5]["keypoints"] = ["1", 1, 2] * 17
+
+
+def _nothing_as_keypoints(content: dict[str, Any]) -> None:
+    content["annotations"][5]["keypoints"] = [None, None, 2] * 17
+
+
+def _numbers_as_people(content: dict[str, Any]) -> None:
+    content["annotations"] = [1, 2]
+
+
 def _few_keypoints(content: dict[str, Any]) -> None:
     content["annotations"][5]["keypoints"] = [1, 2, 2] * 14
 
@@ -82,6 +106,12 @@ def _few_keypoints(content: dict[str, Any]) -> None:
         (_no_name, "image 3 has no 'file_name'"),
         (_unknown_image, "annotation 6 is of image 999"),
         (_no_box, "annotation 6 has no 'bbox'"),
+        (_text_in_a_box, "annotation 6 has no 'bbox' of four numbers"),
+        (_list_in_a_box, "annotation 6 has no 'bbox' of four numbers"),
+        (_list_of_images, r"annotation 6 is of image \[1\]"),
+        (_text_as_keypoints, "annotation 6 has 'keypoints' that are no numbers"),
+        (_nothing_as_keypoints, "annotation 6 has 'keypoints' that are no numbers"),
+        (_numbers_as_people, "the entries of 'annotations' must be objects"),
         (_few_keypoints, "annotation 6 has 42 keypoint numbers instead of 51"),
     ],
 )
