@@ -19,13 +19,14 @@ from cpnpose.api import PoseEstimator
 from cpnpose.errors import InputError
 from cpnpose.media.draw import draw_poses
 from cpnpose.media.video import VideoReader, VideoWriter
+from cpnpose.pipeline.cores import available_cores, thread_shares
 from cpnpose.pipeline.detect import Detector
 from cpnpose.pipeline.estimate import PoseNetwork
 from cpnpose.pipeline.follow import Follower, with_weak_people
 from cpnpose.pipeline.options import StreamOptions
 from cpnpose.pipeline.queues import Background
 from cpnpose.pipeline.segments import chunks_of, estimate_chunk
-from cpnpose.pipeline.stream import available_cores, run, thread_shares
+from cpnpose.pipeline.stream import run
 from cpnpose.pose.types import Frame, FrameResult, ImageArray
 
 T = TypeVar("T")

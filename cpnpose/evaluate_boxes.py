@@ -14,7 +14,8 @@ from torchvision.ops import nms
 
 from cpnpose.errors import InputError
 from cpnpose.pose.types import Detections, FloatArray, ImageArray, IntArray
-from cpnpose.training.detector_data import read_coco, read_pixels
+from cpnpose.training.annotations import read_annotations
+from cpnpose.training.detector_data import read_pixels
 
 _PERSON = 1
 _BATCH = 4
@@ -34,7 +35,7 @@ def detect_all(detect: Detect, annotations: Path, images: Path, *, limit: int | 
     Raises:
         InputError: the annotations or an image cannot be read.
     """
-    entries = chosen_images(read_coco(annotations)["images"], limit)
+    entries = chosen_images(read_annotations(annotations)["images"], limit)
     by_shape: dict[tuple[int, ...], list[tuple[int, ImageArray]]] = {}
     found: dict[int, Detections] = {}
 
@@ -98,8 +99,12 @@ def _coco_evaluation(annotations: Path, found: Mapping[int, Detections]) -> Any:
         from pycocotools.cocoeval import COCOeval
     except ImportError as error:
         raise InputError("box metrics need pycocotools: pip install 'cpnpose[train]'") from error
-    data = read_coco(annotations)
-    truth = [dict(entry) for entry in data["annotations"] if entry.get("category_id", _PERSON) == _PERSON]
+    data = read_annotations(annotations)
+    truth = [
+        {"category_id": _PERSON, **entry}
+        for entry in data["annotations"]
+        if entry.get("category_id", _PERSON) == _PERSON
+    ]
     for number, entry in enumerate(truth, start=1):  # id 0 would count as "no match" in pycocotools
         entry["id"] = number
         entry.setdefault("area", entry["bbox"][2] * entry["bbox"][3])

@@ -47,6 +47,15 @@ def test_the_truth_gets_everything(annotations: Path) -> None:
     assert metrics == {"AP": 100, "AP50": 100, "AP75": 100, "AP50_above_32px": 100, "AR10": 100}
 
 
+def test_boxes_without_a_category_are_of_persons(annotations: Path) -> None:
+    """As they are for training."""
+    content = json.loads(annotations.read_text())
+    for entry in content["annotations"]:
+        del entry["category_id"]
+    annotations.write_text(json.dumps(content))
+    assert box_metrics(annotations, {1: people((BIG, 0.9), (SMALL, 0.8)), 2: people((BIG, 0.9))})["AP"] == 100
+
+
 def test_a_missed_small_person_does_not_count_above_32_pixels(annotations: Path) -> None:
     metrics = box_metrics(annotations, {1: people((BIG, 0.9)), 2: people((BIG, 0.9))})
     assert metrics["AP50_above_32px"] == 100

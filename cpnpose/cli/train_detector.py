@@ -30,17 +30,21 @@ def detector(
     init: Annotated[str | None, typer.Option(help="Detector weights to start from.")] = None,
     size: Annotated[str, typer.Option(help="About what frames are brought to, height x width.")] = "480x640",
     steps: Annotated[int, typer.Option(min=1)] = 8000,
-    minutes: Annotated[float | None, typer.Option(help="End the schedule after this time, if that is sooner.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.0, help="End the schedule after this time, if that is sooner.")
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Square canvases of half the size's pixels in a step.")] = 16,
-    lr: Annotated[float, typer.Option(help="Learning rate relative to the size of each layer's weights.")] = 2e-2,
+    lr: Annotated[
+        float, typer.Option(min=0.0, max=100.0, help="Learning rate relative to the size of each layer's weights.")
+    ] = 2e-2,
     turn: Annotated[float, typer.Option(min=0, max=1, help="Share of the images that are turned.")] = 0.4,
     turn_degrees: Annotated[float, typer.Option(min=0, max=180, help="By how much at most, to either side.")] = 45.0,
     evaluate_every: Annotated[int, typer.Option(min=1, help="Steps between evaluations.")] = 1000,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 250,
-    seed: Annotated[int, typer.Option()] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1)] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16.")] = "auto",
-    threads: Annotated[int, typer.Option(help="CPU threads of the network; 0: all cores.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads of the network; 0: all cores.")] = 0,
 ) -> None:
     """Train the person detector. Files given by --incomplete count as annotations too."""
     import torch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -50,9 +51,11 @@ def train_pose_command(
     mix: Annotated[str, typer.Option(help="Share of each annotation file in an epoch, such as 1,1,0.5.")] = "",
     recipe: Annotated[RecipeName, typer.Option(help="'paper' is the published one.")] = RecipeName.MODERN,
     batch: Annotated[int, typer.Option(min=1, help="People in a step of one process.")] = 32,
-    epochs: Annotated[float, typer.Option(min=0.0, help="Length of the schedule.")] = 60.0,
-    minutes: Annotated[float | None, typer.Option(help="End the schedule after this time, if that is sooner.")] = None,
-    lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 1e-3,
+    epochs: Annotated[float, typer.Option(min=0.0, max=1e6, help="Length of the schedule.")] = 60.0,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.0, help="End the schedule after this time, if that is sooner.")
+    ] = None,
+    lr: Annotated[float, typer.Option(min=0.0, max=100.0, help="Highest learning rate.")] = 1e-3,
     location_weight: Annotated[
         float | None, typer.Option(min=0.0, help="Share of the location loss beside the squared error.")
     ] = None,
@@ -75,7 +78,7 @@ def train_pose_command(
     ] = 0,
     evaluate_every: Annotated[int, typer.Option(min=1, help="Steps between evaluations.")] = 1000,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 200,
-    seed: Annotated[int, typer.Option()] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**23 - 1)] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16.")] = "auto",
     compile_: Annotated[bool, typer.Option("--compile", help="torch.compile the network.")] = False,
@@ -157,6 +160,6 @@ def _shares(mix: str) -> tuple[float, ...]:
         shares = tuple(float(value) for value in mix.split(",")) if mix else ()
     except ValueError as error:
         raise OptionError(f"--mix {mix}: write one number for each annotation file, such as 1,1,0.5") from error
-    if shares and (min(shares) < 0 or sum(shares) <= 0):
+    if shares and not (min(shares) >= 0 and 0 < sum(shares) < math.inf):
         raise OptionError(f"--mix {mix}: the shares must not be negative, and one must be above 0")
     return shares

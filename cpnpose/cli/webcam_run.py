@@ -21,10 +21,10 @@ from cpnpose.formats import Header
 from cpnpose.media.camera import TIME_BASE, Camera
 from cpnpose.media.preview import open_preview, why_no_preview
 from cpnpose.media.video import VideoWriter
+from cpnpose.pipeline.cores import thread_shares
 from cpnpose.pipeline.follow import stream_settings
 from cpnpose.pipeline.options import StreamOptions
 from cpnpose.pipeline.queues import Background
-from cpnpose.pipeline.stream import thread_shares
 from cpnpose.pose.types import Frame, ImageArray
 
 _LATENCIES = 60

@@ -133,16 +133,21 @@ def round_keeping_sums(weight: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def folded_weights(conv: nn.Conv2d, bn: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor]:
-    """Weight (O, I/groups, k, k) and bias (O,) of ``bn(conv(x))`` with running statistics, both float64."""
-    weight = conv.weight.detach().double()
-    bias = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.detach().double()
+    """Weight (O, I/groups, k, k) and bias (O,) of ``bn(conv(x))`` with running statistics, both float64 and on the CPU:
+    MPS has no float64."""
+    weight = _exact(conv.weight)
+    bias = weight.new_zeros(len(weight)) if conv.bias is None else _exact(conv.bias)
     if bn is None:
         return weight, bias
     assert bn.running_mean is not None
     assert bn.running_var is not None
-    scale = bn.weight.detach().double() / (bn.running_var.double() + bn.eps).sqrt()
-    bias = bn.bias.detach().double() + (bias - bn.running_mean.double()) * scale
+    scale = _exact(bn.weight) / (_exact(bn.running_var) + bn.eps).sqrt()
+    bias = _exact(bn.bias) + (bias - _exact(bn.running_mean)) * scale
     return weight * scale[:, None, None, None], bias
+
+
+def _exact(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().double()
 
 
 def from_matrix(matrix: Tensor, bias: Tensor | None, activation: Activation = "none") -> FusedConv:
@@ -186,7 +191,8 @@ def fold_layers(layers: nn.Module) -> FusedConv:
 
 
 def folded_matrix(layers: nn.Module) -> tuple[Tensor, Tensor]:
-    """Matrix (O, I) and bias (O,), both float64, of a sequence that starts with a 1x1 convolution and its BN."""
+    """Matrix (O, I) and bias (O,), both float64 on the CPU, of a sequence that starts with a 1x1 convolution and
+    its BN."""
     conv, bn, *_ = layers.children()
     assert isinstance(conv, nn.Conv2d)
     assert isinstance(bn, nn.BatchNorm2d)
@@ -197,6 +203,6 @@ def folded_matrix(layers: nn.Module) -> tuple[Tensor, Tensor]:
 def _filled(conv: FusedConv, weight: Tensor, bias: Tensor) -> FusedConv:
     assert conv.bias is not None
     with torch.no_grad():
-        conv.weight.copy_(weight)
-        conv.bias.copy_(bias)
+        conv.weight.copy_(weight.to(conv.weight.dtype))
+        conv.bias.copy_(bias.to(conv.bias.dtype))
     return conv

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -11,9 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cpnpose.pipeline.batches import HalvingBatch
 from cpnpose.pipeline.crop import crop_persons, people_of, shrink_factor
 from cpnpose.pose.geometry import invert_affines
 from cpnpose.pose.types import Detections, FloatArray, ImageArray, IntArray, PersonCrops, Picture, Preprocessing
+
+_FLOAT_BYTES = 256 << 20
+"""For the sampling, images become float32: as many at a time as need so much memory, but one at least."""
 
 
 def crop_people(
@@ -23,7 +28,11 @@ def crop_people(
     preprocessing: Preprocessing,
 ) -> PersonCrops:
     """As :func:`~cpnpose.pipeline.crop.crop_persons`, which does it for arrays. Of images that are tensors, uint8
-    (H, W, 3), the crops are made on their device, and are equal up to rounding."""
+    (H, W, 3), the crops are made on their device, and are equal up to rounding.
+
+    Raises:
+        CpnposeError: the device's memory does not suffice for the people of a single image.
+    """
     if not any(isinstance(image, Tensor) for image in images):
         return crop_persons(cast("Sequence[ImageArray]", images), detections, input_size, preprocessing)
     tensors = [cast(Tensor, image) for image in images]
@@ -33,11 +42,31 @@ def crop_people(
     for row, (frame, affine) in enumerate(zip(frames.tolist(), affines, strict=True)):
         height, width, _ = tensors[frame].shape
         groups[height, width, min(shrink_factor(affine), height, width)].append(row)
-    for (*_, factor), rows in groups.items():
+    for (height, width, factor), members in groups.items():
+        rows = np.array(members)
         used, places = np.unique(frames[rows], return_inverse=True)
-        stack = torch.stack([tensors[frame] for frame in used])
-        pixels[rows] = _sampled(stack, places, affines[rows], input_size, preprocessing.mean, factor)
+        cut = partial(_cut, pixels, [tensors[frame] for frame in used], places, rows, affines, preprocessing, factor)
+        batch = HalvingBatch(max(1, _FLOAT_BYTES // (12 * height * width)), pixels.device)
+        batch.map(cut, len(used), f"to cut people out of a single {width}x{height} image")
     return PersonCrops(pixels, affines, frames, boxes, scores)
+
+
+def _cut(
+    pixels: Tensor,
+    images: Sequence[Tensor],
+    places: IntArray,
+    rows: IntArray,
+    affines: FloatArray,
+    preprocessing: Preprocessing,
+    factor: int,
+    part: slice,
+) -> None:
+    """Fill the rows of ``pixels`` that show people of the images in ``part``; ``places`` are the rows' images."""
+    chosen = (places >= part.start) & (places < part.stop)
+    size = (pixels.shape[1], pixels.shape[2])
+    mine = rows[chosen]
+    stack = torch.stack(list(images[part]))
+    pixels[mine] = _sampled(stack, places[chosen] - part.start, affines[mine], size, preprocessing.mean, factor)
 
 
 def _sampled(

@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from cpnpose.errors import CpnposeError
-from cpnpose.pipeline.device import is_out_of_memory
+from cpnpose.pipeline.batches import HalvingBatch
+from cpnpose.pipeline.device import one_at_a_time
 from cpnpose.pose.types import Detections, FloatArray, Picture
 
 
@@ -60,7 +60,12 @@ class PersonDetector:
         self.network = network
         self.score, self.nms, self.max_people, self.name = score, nms, max_people, name
         self.track_score = score if track_score is None else track_score
-        self.batch = batch or (4 if network.device.type == "cpu" else 16)
+        self._batch = HalvingBatch(batch or (4 if network.device.type == "cpu" else 16), network.device)
+
+    @property
+    def batch(self) -> int:
+        """Most images in one go."""
+        return self._batch.size
 
     def with_score(self, score: float) -> PersonDetector:
         """The same detector with another threshold; people are followed from the same score on."""
@@ -78,40 +83,26 @@ class PersonDetector:
             CpnposeError: not even a single image fits into memory.
         """
         found = [Detections.empty()] * len(images)
-        waiting = _rows_by_shape(images)
-        while waiting:
-            rows = waiting.pop(0)
-            rows, rest = rows[: self.batch], rows[self.batch :]
-            if rest:
-                waiting.insert(0, rest)
-            try:
-                people = self._detect([images[row] for row in rows])
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-                self._halve(images[rows[0]], len(rows), error)
-                waiting.insert(0, rows)
-                continue
-            for row, person in zip(rows, people, strict=True):
-                found[row] = person
+        for rows in _rows_by_shape(images):
+            for row, people in zip(rows, self._detect_all([images[row] for row in rows]), strict=True):
+                found[row] = people
         return found
+
+    def _detect_all(self, images: Sequence[Picture]) -> list[Detections]:
+        height, width = images[0].shape[:2]
+        with one_at_a_time(self.network.device):
+            parts = self._batch.map(
+                lambda part: self._detect(images[part]),
+                len(images),
+                f"to look for people in a single {width}x{height} image",
+            )
+        return [people for part in parts for people in part]
 
     def _detect(self, images: Sequence[Picture]) -> list[Detections]:
         height, width = images[0].shape[:2]
         limit = np.array([width, height] * 2, np.float32)
         results = self.network.detect(images, score=self.score, nms=self.nms, max_people=self.max_people)
         return [Detections(np.clip(boxes, 0, limit), scores) for boxes, scores in results]
-
-    def _halve(self, image: Picture, size: int, error: RuntimeError) -> None:
-        device = self.network.device
-        if size == 1:
-            raise CpnposeError(
-                f"not enough memory on {device} to look for people in a single {image.shape[1]}x{image.shape[0]} "
-                "image; close other programs, or use --device cpu"
-            ) from error
-        self.batch = min(self.batch, size // 2)
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
 
 
 class WholeImageDetector:

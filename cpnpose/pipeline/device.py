@@ -14,6 +14,7 @@ from cpnpose.errors import OptionError
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 _of_thread = threading.local()
+_MPS = threading.RLock()
 
 
 def choose_device(name: str | torch.device = "auto") -> torch.device:
@@ -82,6 +83,16 @@ def own_stream(device: torch.device) -> Iterator[None]:
         stream = _of_thread.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.default_stream(device))  # on which the networks were loaded
     with torch.cuda.stream(stream):
+        yield
+
+
+@contextmanager
+def one_at_a_time(device: torch.device) -> Iterator[None]:
+    """On MPS, whose queue takes no work from several threads at once, the others wait. Elsewhere nothing."""
+    if device.type != "mps":
+        yield
+        return
+    with _MPS:
         yield
 
 

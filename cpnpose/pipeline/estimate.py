@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cpnpose.errors import CpnposeError, OptionError
+from cpnpose.errors import OptionError
 from cpnpose.models.cuda_graph import GraphedNetwork, Recorder, record_graph
 from cpnpose.models.fuse import fuse
 from cpnpose.models.int8 import ARCHITECTURE as INT8
 from cpnpose.models.int8 import Int8Network, load_int8, need_cpu
 from cpnpose.models.weights import WeightsMetadata, find_weights, load_cpn, read_metadata
-from cpnpose.pipeline.device import choose_device, choose_precision, is_out_of_memory
+from cpnpose.pipeline.batches import HalvingBatch
+from cpnpose.pipeline.device import choose_device, choose_precision, one_at_a_time
 from cpnpose.pose.decode import Decoding, decode
 from cpnpose.pose.geometry import invert_affines, transform_points
 from cpnpose.pose.heatmaps import mirror_maps
@@ -72,7 +72,7 @@ class PoseNetwork:
         self.preprocessing = preprocessing
         self.decoding: Decoding = decoding
         self.flip = flip
-        self.batch = batch or (16 if self.device.type == "cpu" else 128)
+        self._batch = HalvingBatch(batch or (16 if self.device.type == "cpu" else 128), self.device)
         self.metadata: WeightsMetadata | None = None
         """Of the weights, where they came from a file."""
         # (pixel - mean) / std as one multiplication and one addition per channel, in float32.
@@ -81,7 +81,11 @@ class PoseNetwork:
             for values in (preprocessing.mean, preprocessing.std)
         )
         self._gain, self._offset = 1 / std, -mean / std
-        self._lock = threading.Lock()
+
+    @property
+    def batch(self) -> int:
+        """Most crops in one go."""
+        return self._batch.size
 
     def __call__(self, crops: PersonCrops) -> Poses:
         """Poses of the people in ``crops``, row by row.
@@ -99,18 +103,12 @@ class PoseNetwork:
         """
         if len(crops) == 0:
             return Poses.empty()
-        parts: list[_Decoded] = []
-        start = 0
-        while start < len(crops):
-            size = self.batch
-            try:
-                parts.append(self._estimate(crops.pixels[start : start + size]))
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-                self._halve(size, error)
-                continue
-            start += size
+        with one_at_a_time(self.device):
+            parts = self._batch.map(
+                lambda part: self._estimate(crops.pixels[part]),
+                len(crops),
+                f"for a single person's crop of {self.input_size[0]}x{self.input_size[1]}",
+            )
         back = invert_affines(crops.affines)
         scores = np.concatenate([part.scores for part in parts])
         uncertainty = None
@@ -153,17 +151,6 @@ class PoseNetwork:
         tables = np.split(table, len(groups))
         direct_xy, mirrored_xy = (tables[1][..., :2], tables[2][..., :2]) if mirrored is not None else (None, None)
         return _Decoded(tables[0][..., :2], tables[0][..., 2], mirrored_xy, direct_xy)
-
-    def _halve(self, size: int, error: RuntimeError) -> None:
-        if size == 1:
-            raise CpnposeError(
-                f"not enough memory on {self.device} for a single person's crop of {self.input_size[0]}x"
-                f"{self.input_size[1]}; close other programs, or use --device cpu or smaller weights"
-            ) from error
-        with self._lock:
-            self.batch = min(self.batch, size // 2)
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
 
 
 def load_pose_network(

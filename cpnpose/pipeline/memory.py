@@ -1,14 +1,17 @@
-"""Memory that is used again and again for the pictures and feature maps of a video."""
+"""Memory of the machine: what is free of it, and what is used again and again for the pictures of a video."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
+from contextlib import suppress
 
 # Numbers of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _LARGEST_POOLED = 32 << 20  # the most that glibc accepts
 _KEPT = 512 << 20
+_UNKNOWN = 4 << 30
 
 
 def keep_freed_memory() -> None:
@@ -25,3 +28,15 @@ def keep_freed_memory() -> None:
         mallopt(_M_ARENA_MAX, 1)
         mallopt(_M_MMAP_THRESHOLD, _LARGEST_POOLED)
         mallopt(_M_TRIM_THRESHOLD, _KEPT)
+
+
+def available_memory() -> int:
+    """Bytes that this machine can still give without swapping: as Linux estimates them; elsewhere half of all memory,
+    and 4 GB where the system does not tell that either."""
+    with suppress(OSError, ValueError, IndexError), open("/proc/meminfo", encoding="ascii") as lines:
+        for line in lines:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    with suppress(AttributeError, OSError, ValueError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return _UNKNOWN

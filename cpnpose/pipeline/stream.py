@@ -5,17 +5,14 @@ Source of the order of the stages: DESIGN of cpnpose, "The way of the data".
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from itertools import islice
 
-import cv2
-import torch
-
 from cpnpose.pipeline.carry import CarriedBoxes
+from cpnpose.pipeline.cores import thread_shares, use_threads, workers_for
 from cpnpose.pipeline.detect import Detector
-from cpnpose.pipeline.device import own_stream
+from cpnpose.pipeline.device import one_at_a_time, own_stream
 from cpnpose.pipeline.estimate import PoseNetwork
 from cpnpose.pipeline.follow import Follower, with_weak_people
 from cpnpose.pipeline.options import StreamOptions
@@ -32,7 +29,6 @@ from cpnpose.pose.types import Frame, FrameResult, Poses
 
 _MOST_BYTES = {"cpu": 64 << 20, "cuda": 512 << 20}
 _MOST_FRAMES = {"cpu": 4, "cuda": 32}
-_MOST_CPU_WORKERS = 8
 
 
 def run_serial(
@@ -96,11 +92,11 @@ def run(
     follower = follower or Follower(options)
     kind = "cuda" if network.device.type == "cuda" else "cpu"
     size = options.chunk_frames or _MOST_FRAMES[kind]
-    workers = options.workers or (2 if kind == "cuda" else min(available_cores(), _MOST_CPU_WORKERS))
+    workers = workers_for(network.device, options.workers)
 
     def estimate(chunk: Chunk) -> list[tuple[Frame, Poses]]:
-        torch.get_num_threads()  # only with this call does oneDNN learn this thread's share of the cores
-        with own_stream(network.device):
+        use_threads(share)
+        with own_stream(network.device), one_at_a_time(network.device):
             return list(zip(chunk.frames, estimate_chunk(chunk, detector, network), strict=True))
 
     def estimated(decoded: Iterable[Frame]) -> Iterator[tuple[Frame, Poses]]:
@@ -110,33 +106,9 @@ def run(
                 yield from pairs
 
     with ExitStack() as stack:
-        stack.enter_context(thread_shares(workers))
+        share = stack.enter_context(thread_shares(workers))
         decoded = Background(frames, ahead=size, name="decode", watch=watch)
         results = stack.enter_context(Background(estimated(decoded), ahead=size, name="estimate", watch=watch))
         stack.enter_context(decoded)  # is left first, so that nobody waits for more frames
         for frame, poses in islice(results, lead, None):
             yield FrameResult(frame, follower.update(frame, poses))
-
-
-@contextmanager
-def thread_shares(workers: int) -> Iterator[None]:
-    """Share the cores out: each of ``workers`` networks gets an equal number for itself, and OpenCV uses its caller's.
-
-    Otherwise every network and every resizing would start as many threads as there are cores, and they would wait for
-    each other. The former numbers are restored at the end.
-    """
-    torch_threads, opencv_threads = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(max(1, min(torch_threads, available_cores()) // workers))
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(torch_threads)
-        cv2.setNumThreads(opencv_threads)
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

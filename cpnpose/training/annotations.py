@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,7 @@ def read_annotations(path: Path) -> dict[str, list[dict[str, Any]]]:
     """Parse a COCO annotation file.
 
     Raises:
-        InputError: missing, no JSON, or without ``images`` and ``annotations``.
+        InputError: missing, no JSON, or without lists of objects ``images`` and ``annotations``.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -68,7 +69,14 @@ def read_annotations(path: Path) -> dict[str, list[dict[str, Any]]]:
         raise InputError(f"{path}: cannot be read as a COCO annotation file ({error})") from error
     if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in ("images", "annotations")):
         raise InputError(f"{path}: no COCO annotation file; it needs the lists 'images' and 'annotations'")
+    for name in ("images", "annotations"):
+        if not all(isinstance(entry, dict) for entry in content[name]):
+            raise InputError(f"{path}: no COCO annotation file; the entries of '{name}' must be objects")
     return content
+
+
+def _are_numbers(values: list[Any]) -> bool:
+    return all(isinstance(value, (int, float)) and math.isfinite(value) for value in values)
 
 
 def file_names(content: dict[str, list[dict[str, Any]]], file: Path) -> dict[int, str]:
@@ -95,7 +103,7 @@ def box_of(person: dict[str, Any], file: Path) -> list[float]:
         InputError: it has none.
     """
     box = person.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not np.isfinite(np.array(box, np.float64)).all():
+    if not isinstance(box, list) or len(box) != 4 or not _are_numbers(box):
         raise InputError(f"{file}: annotation {person.get('id')!r} has no 'bbox' of four numbers [x, y, width, height]")
     x, y, width, height = (float(value) for value in box)
     return [x, y, x + width, y + height]
@@ -108,7 +116,7 @@ def image_of(person: dict[str, Any], names: dict[int, str], file: Path) -> str:
         InputError: the file has no such image.
     """
     number = person.get("image_id")
-    if number not in names:
+    if not isinstance(number, int) or number not in names:
         raise InputError(f"{file}: annotation {person.get('id')!r} is of image {number!r}, which 'images' lacks")
     return names[number]
 
@@ -117,13 +125,15 @@ def labelled_keypoints(person: dict[str, Any], file: Path) -> list[float] | None
     """The 51 numbers of a person's keypoints; None for crowds and where nothing is labelled.
 
     Raises:
-        InputError: there is another number of them.
+        InputError: there is another number of them, or they are none.
     """
     points = person.get("keypoints")
     if person.get("iscrowd") or not isinstance(points, list) or not any(points[2::3]):
         return None
     if len(points) != 3 * NUM_KEYPOINTS:
         raise InputError(f"{file}: annotation {person.get('id')!r} has {len(points)} keypoint numbers instead of 51")
+    if not _are_numbers(points):
+        raise InputError(f"{file}: annotation {person.get('id')!r} has 'keypoints' that are no numbers")
     return points
 
 

@@ -19,6 +19,7 @@ from cpnpose.pipeline.crop import warp
 from cpnpose.pose.geometry import crop_affines, crop_boxes, transform_points
 from cpnpose.pose.types import FloatArray, Preprocessing
 from cpnpose.training.annotations import PersonRecords, read_annotations, read_people
+from cpnpose.whole_file import whole_file
 
 __all__ = [
     "MARGIN",
@@ -86,13 +87,11 @@ def build_cache(
     if not path.exists():
         _check_images(records)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _fill(path, records, affines, size, preprocessing, workers, progress)
-        except OSError as error:
-            raise OutputError(
-                f"{path}: the cache of crops cannot be written ({error.strerror}); it needs "
-                f"{len(records) * size[0] * size[1] * 3 / 1e9:.1f} GB, choose another place by --cache"
-            ) from error
+            with whole_file(path) as part:
+                _fill(part, records, affines, size, preprocessing, workers, progress)
+        except OutputError as error:
+            needed = len(records) * size[0] * size[1] * 3 / 1e9
+            raise OutputError(f"{error} by --cache; the cache of crops needs {needed:.1f} GB") from error
     return CropCache(
         np.load(path, mmap_mode="r"),
         transform_points(affines, records.keypoints[..., :2]),
@@ -130,8 +129,8 @@ def _fill(
     workers: int,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    part = path.with_suffix(f".{os.getpid()}.part")
-    pixels = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=(len(records), *size, 3))
+    pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(records), *size, 3))
+    _reserve(path)
     rows_of: dict[Path, list[int]] = {}
     for row, image_path in enumerate(records.image_paths):
         rows_of.setdefault(image_path, []).append(row)
@@ -142,20 +141,24 @@ def _fill(
             pixels[row] = warp(image, affines[row], size, preprocessing.mean)
         return len(rows)
 
+    pool = ThreadPoolExecutor(workers)
     try:
-        pool = ThreadPoolExecutor(workers)
-        try:
-            done = 0
-            for count in pool.map(cut, rows_of.values()):
-                done += count
-                if progress is not None:
-                    progress(done, len(records))
-        finally:
-            pool.shutdown(cancel_futures=True)  # a damaged image stops the work at once
-        pixels.flush()
-        os.replace(part, path)
+        done = 0
+        for count in pool.map(cut, rows_of.values()):
+            done += count
+            if progress is not None:
+                progress(done, len(records))
     finally:
-        part.unlink(missing_ok=True)
+        pool.shutdown(cancel_futures=True)  # a damaged image stops the work at once
+    pixels.flush()
+
+
+def _reserve(path: Path) -> None:
+    """Have the disk's room given to a file, where the system can: a full disk is an OSError then, while a memory map
+    that it has no room for would end the process by a bus error."""
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def epoch_order(

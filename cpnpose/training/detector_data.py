@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from cpnpose.errors import InputError, TrainingError
+from cpnpose.pipeline.memory import available_memory
 from cpnpose.pose.types import FloatArray, ImageArray
+from cpnpose.training.annotations import read_annotations
 
 _PERSON = 1
+_KEPT_SHARE = 0.25
+"""Of the free memory, for decoded images."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def read_samples(annotations: Path, images: Path, *, complete: bool = True) -> l
         InputError: the file cannot be read or is not of that form.
         TrainingError: it holds no person.
     """
-    data = read_coco(annotations)
+    data = read_annotations(annotations)
     people: dict[int, list[list[float]]] = {}
     crowds: dict[int, list[list[float]]] = {}
     try:
@@ -70,19 +72,13 @@ def read_samples(annotations: Path, images: Path, *, complete: bool = True) -> l
     return samples
 
 
-def read_coco(path: Path) -> dict[str, Any]:
-    """A COCO annotation file as it is.
-
-    Raises:
-        InputError: the file cannot be read or lacks the lists of images and annotations.
-    """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error}); check the path") from error
-    if not isinstance(data, dict) or not {"images", "annotations"} <= set(data):
-        raise InputError(f"{path}: not a COCO annotation file: it needs 'images' and 'annotations'")
-    return data
+def check_images(samples: Sequence[BoxSample]) -> None:
+    """Raise an InputError where an image is missing, at once and not when it is drawn."""
+    missing = [sample.path for sample in samples if not sample.path.is_file()]
+    if missing:
+        raise InputError(
+            f"{missing[0]}: there is no such image; {len(missing)} of {len(samples)} are missing, check --data"
+        )
 
 
 def read_pixels(path: Path) -> ImageArray:
@@ -102,11 +98,18 @@ def read_pixels(path: Path) -> ImageArray:
 
 
 class BoxDataset:
-    """Samples whose images are decoded once and stay in memory as uint8."""
+    """Samples and their images, which stay in memory as uint8 once they are decoded, as many as there is room for; the
+    others are decoded anew each time. (Which ones stay is decided once: they are drawn at random, so to drop the oldest
+    for the newest would only move memory.)
 
-    def __init__(self, samples: Sequence[BoxSample]) -> None:
+    Args:
+        kept_bytes: room for decoded images; None takes a quarter of the memory that is free.
+    """
+
+    def __init__(self, samples: Sequence[BoxSample], kept_bytes: int | None = None) -> None:
         self.samples = list(samples)
         self._pixels: dict[int, ImageArray] = {}
+        self._room = int(available_memory() * _KEPT_SHARE) if kept_bytes is None else kept_bytes
         weights = np.array([2.0 if sample.complete else 1.0 for sample in self.samples])
         self._share = weights / weights.sum()
 
@@ -115,9 +118,14 @@ class BoxDataset:
 
     def pixels(self, index: int) -> ImageArray:
         """The image of a sample, uint8 RGB (H, W, 3); not to be written to. Errors as :func:`read_pixels`."""
-        if index not in self._pixels:
-            self._pixels[index] = read_pixels(self.samples[index].path)
-        return self._pixels[index]
+        kept = self._pixels.get(index)
+        if kept is not None:
+            return kept
+        pixels = read_pixels(self.samples[index].path)
+        if pixels.nbytes <= self._room:
+            self._room -= pixels.nbytes
+            self._pixels[index] = pixels
+        return pixels
 
     def draw(self, rng: np.random.Generator, count: int) -> list[int]:
         """Indices of ``count`` samples at random; images with complete boxes come twice as often as others."""

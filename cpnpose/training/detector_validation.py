@@ -11,7 +11,8 @@ from cpnpose.evaluate_boxes import chosen_images, detect_all
 from cpnpose.models.detect_batch import DetectorNetwork
 from cpnpose.models.detector import Detector
 from cpnpose.pose.types import Detections, ImageArray
-from cpnpose.training.detector_data import read_coco, read_pixels, read_samples
+from cpnpose.training.annotations import read_annotations
+from cpnpose.training.detector_data import read_pixels, read_samples
 from cpnpose.training.detector_options import DetectorTraining
 from cpnpose.training.detector_picture import boxes_picture
 
@@ -40,7 +41,7 @@ def draw_validation(options: DetectorTraining, found: dict[int, Detections]) -> 
     """Write ``boxes.png``: 16 of the images of ``found`` with predicted and true boxes."""
     assert options.val is not None
     samples = {sample.image_id: sample for sample in read_samples(options.val, options.data)}
-    seen = [int(entry["id"]) for entry in read_coco(options.val)["images"] if int(entry["id"]) in found]
+    seen = [int(entry["id"]) for entry in read_annotations(options.val)["images"] if int(entry["id"]) in found]
     ids = chosen_images(seen, 16)
     boxes_picture(
         options.out / "boxes.png",

@@ -5,33 +5,63 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from cpnpose.errors import OptionError, TrainingError
 from cpnpose.models.cpn import CPN
 from cpnpose.pipeline.device import choose_device
+
+_PATIENCE = timedelta(days=7)
+"""How long the processes wait for what the first does alone, such as cutting out everybody of a large data set; the
+default of a collective, 10 minutes with NCCL, would end the run meanwhile. A process that dies is told at once."""
+
+
+def world_size() -> int:
+    """The number of processes that ``torchrun`` has started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def check_one_process(what: str) -> None:
+    """Refuse several processes, each of which would do the same and write the same files.
+
+    Raises:
+        OptionError: ``torchrun`` has started more than one.
+    """
+    if world_size() > 1:
+        raise OptionError(f"{what} runs in one process, and torchrun started {world_size()}; start it without torchrun")
 
 
 class Processes:
     """The processes of a run. Under ``torchrun`` there are several (NCCL on GPUs, gloo on CPUs), else one.
 
     A context manager: joins the group on entry and leaves it on exit.
+
+    Raises:
+        OptionError: no such device; or more processes than GPUs.
     """
 
     def __init__(self, device: str) -> None:
         self.rank = int(os.environ.get("RANK", "0"))
-        self.world = int(os.environ.get("WORLD_SIZE", "1"))
+        self.world = world_size()
         self.device = choose_device(device)
         if self.world > 1 and self.device.type == "cuda":
-            self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+            self.device = choose_device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
+        self._patient: Any = None  # a process group
 
     def __enter__(self) -> Self:
         if self.world > 1:
-            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+            if self.device.type == "cuda":
+                torch.cuda.set_device(self.device)  # else what is made on "cuda" lands on the first GPU in all of them
+                dist.init_process_group("nccl", device_id=self.device)
+            else:
+                dist.init_process_group("gloo")
+            self._patient = dist.new_group(backend="gloo", timeout=_PATIENCE)
         return self
 
     def __exit__(
@@ -45,9 +75,10 @@ class Processes:
         """Whether this process writes the files."""
         return self.rank == 0
 
-    def prepare(self, model: CPN) -> CPN:
-        """The same weights everywhere, and batch statistics over all processes on GPUs."""
-        self.share(model)
+    def with_shared_statistics(self, model: CPN) -> CPN:
+        """The network with batch statistics over all processes, on GPUs; it keeps its parameters.
+
+        Its batch normalisation is then no ``BatchNorm2d``: for training only, not to be fused."""
         if self.world > 1 and self.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         return model
@@ -59,26 +90,29 @@ class Processes:
                 dist.broadcast(tensor, 0)
 
     def agree(self, value: float) -> float:
-        """The first process's value, for all."""
+        """The first process's value, for all, which wait for it as long as it takes."""
         if self.world == 1:
             return value
-        shared = torch.tensor([value], dtype=torch.float64, device=self.device)
-        dist.broadcast(shared, 0)
+        shared = torch.tensor([value], dtype=torch.float64)
+        dist.broadcast(shared, 0, group=self._patient)
         return float(shared)
-
-    def wait(self) -> None:
-        """Until all are here."""
-        if self.world > 1:
-            dist.barrier()
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
-        """The body runs in the first process, then in the others."""
-        if not self.is_main:
-            self.wait()
-        yield
-        if self.is_main:
-            self.wait()
+        """The body runs in the first process, then in the others.
+
+        Raises:
+            TrainingError: in the others, where the body raised in the first.
+        """
+        if not self.is_main and not self.agree(0.0):
+            raise TrainingError(f"process {self.rank} ends, for the first one could not go on and says why")
+        done = 0.0
+        try:
+            yield
+            done = 1.0
+        finally:
+            if self.is_main:
+                self.agree(done)
 
 
 @torch.no_grad()

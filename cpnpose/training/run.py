@@ -19,9 +19,19 @@ import torch
 from torch import Tensor, nn
 
 from cpnpose.errors import TrainingError
-from cpnpose.whole_file import whole_file
+from cpnpose.whole_file import whole_file, writing
 
 M = TypeVar("M", bound=nn.Module)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of a run, and those above it.
+
+    Raises:
+        OutputError: it cannot be made, or a file has its name.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

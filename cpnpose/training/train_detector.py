@@ -20,9 +20,10 @@ from cpnpose.models.weights import WeightsMetadata, find_weights, load_state, sa
 from cpnpose.pipeline.device import choose_device, choose_precision
 from cpnpose.training import run
 from cpnpose.training.detector_batch import DetectorBatch, make_batch
-from cpnpose.training.detector_data import BoxDataset, read_samples
+from cpnpose.training.detector_data import BoxDataset, check_images, read_samples
 from cpnpose.training.detector_options import DetectorTraining, scaled_groups
 from cpnpose.training.detector_validation import draw_validation, find_in_validation
+from cpnpose.training.distributed import check_one_process
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -44,8 +45,11 @@ def train_detector(
     Raises:
         TrainingError: nobody to train on, a loss that is no number, a checkpoint of another run.
         InputError, WeightsError: files that cannot be read.
+        OutputError: the folder or a file in it cannot be written.
+        OptionError: it was started as several processes.
     """
-    options.out.mkdir(parents=True, exist_ok=True)
+    check_one_process("train detector")
+    run.make_folder(options.out)
     with ThreadPoolExecutor(1) as worker:
         return DetectorRun(options, on_step).train(worker)
 
@@ -63,6 +67,9 @@ class DetectorRun:
             for path in options.annotations
             for sample in read_samples(path, options.data, complete=path not in options.incomplete)
         ]
+        check_images(samples)
+        if options.val is not None:
+            check_images(read_samples(options.val, options.data))  # told now, not at the first evaluation
         self.dataset = BoxDataset(samples)
         backbone = MobileNetV2Features()
         if options.backbone_weights is not None:

@@ -83,14 +83,16 @@ def train_pose(
     Raises:
         TrainingError: nobody to train on, a non-finite loss, a checkpoint of another run.
         InputError, WeightsError: files that cannot be read.
+        OutputError: the folder or a file in it cannot be written.
     """
     with Processes(options.device) as processes:
         state = prepare_run(options, processes, on_cache)
         log = run.RunLog(options.out / "log.jsonl")
         resume(state, log)
         validation = None
-        if options.val is not None and processes.is_main:
-            validation = PoseValidation(options, preprocessing_of(options.model))
+        with processes.main_first():
+            if options.val is not None and processes.is_main:
+                validation = PoseValidation(options, preprocessing_of(options.model))
         if state.finished:
             return _last_metrics(log)
         return _train(state, log, validation, on_step)
@@ -106,7 +108,7 @@ def prepare_run(
             find_weights(weights)  # a missing file is told before a folder is made
     torch.manual_seed(options.seed)
     records = read_people(options.annotations, options.data)
-    options.out.mkdir(parents=True, exist_ok=True)
+    run.make_folder(options.out)
     with processes.main_first():
         cache = build_cache(
             records,
@@ -121,7 +123,10 @@ def prepare_run(
         block.requires_grad_(False)
     if processes.device.type == "cpu":
         use_products(model)
-    model = processes.prepare(model.to(device=processes.device, memory_format=torch.channels_last))  # type: ignore[call-overload]
+    model.to(device=processes.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    processes.share(model)
+    ema = run.Ema(model, options.ema_decay)  # of the plain network: it is fused for validation, and saved
+    model = processes.with_shared_statistics(model)
     teacher = None
     if options.teacher is not None:
         dtype = torch.bfloat16 if use_bf16(options.precision, processes.device) else torch.float32
@@ -129,7 +134,7 @@ def prepare_run(
         processes.share(teacher)
     optimizer = make_optimizer(model, teacher, options)
     on_device = load_on_device(cache, processes.device) if fits(cache, processes.device) else None
-    return PoseRun(options, model, run.Ema(model, options.ema_decay), optimizer, cache, processes, teacher, on_device)
+    return PoseRun(options, model, ema, optimizer, cache, processes, teacher, on_device)
 
 
 def _train(
@@ -159,12 +164,12 @@ def _train(
                 state.losses, state.counted = [0.0] * len(LOSSES), 0
                 window, window_steps = time.monotonic(), 0
             if state.step % options.evaluate_every == 0 or last:
-                if validation is not None:
-                    metrics = validation.evaluate(state)
-                    _tell(state, log, on_step, {"step": state.step, **metrics})
-                    _keep_best(state, metrics)
-                    run.plot_curves(log.path, options.out / "curves.png")
-                processes.wait()
+                with processes.main_first():
+                    if validation is not None:
+                        metrics = validation.evaluate(state)
+                        _tell(state, log, on_step, {"step": state.step, **metrics})
+                        _keep_best(state, metrics)
+                        run.plot_curves(log.path, options.out / "curves.png")
                 window, window_steps = time.monotonic(), 0
             if state.step % options.checkpoint_every == 0 or last:
                 save(state)  # after the evaluation, so that the checkpoint knows of it

@@ -92,6 +92,11 @@ def test_the_benchmark_tells_both_speeds(data: tuple[Path, Path], tmp_path: Path
         (("--mix", "1,2"), 2, "--mix 1,2: 1 annotation files need 1 numbers"),
         (("--mix", "x"), 2, "write one number for each annotation file"),
         (("--mix", "-1"), 2, "must not be negative"),
+        (("--mix", "nan"), 2, "must not be negative"),
+        (("--epochs", "inf"), 2, "--epochs"),
+        (("--lr", "nan"), 2, "--lr"),
+        (("--seed", "-1"), 2, "--seed"),
+        (("--seed", str(2**23)), 2, "--seed"),
         (("--size", "100x100"), 2, "HEIGHTxWIDTH"),
         (("--precision", "fp8"), 2, "use auto, fp32 or bf16"),
         (("--data", "nowhere"), 3, "--data nowhere"),
@@ -108,6 +113,43 @@ def test_faults_are_one_line(
     assert result.exit_code == code, result.output
     assert told in result.stderr
     assert not (tmp_path / "run").exists() or code == 6  # there the people were read first
+
+
+@pytest.mark.parametrize("command", [("pose", "--model", "cpn-light", "--batch", 4), ("detector", "--steps", 1)])
+def test_a_file_in_the_place_of_the_run_is_told(data: tuple[Path, Path], tmp_path: Path, command: Any) -> None:
+    (tmp_path / "run").write_text("mine")
+    for out in (tmp_path / "run", tmp_path / "run" / "below"):
+        result = run("train", *command, "--data", data[0], "--annotations", data[1], "--size", "64x64", "--device",
+                     "cpu", "--out", out)  # fmt: skip
+        assert result.exit_code == 4, result.output
+        assert f"cannot write {out}: " in result.stderr
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("--lr", "inf"), 2, "--lr"),
+        (("--minutes", "-1"), 2, "--minutes"),
+        (("--seed", "-1"), 2, "--seed"),
+        (("--seed", str(2**31)), 2, "--seed"),
+        (("--threads", "-1"), 2, "--threads"),
+        (("--data", "nowhere"), 3, "8 of 8 are missing, check --data"),
+        (("--val", "nowhere.json"), 3, "nowhere.json"),
+        (("--annotations", "numbers.json"), 3, "numbers.json: no COCO annotation file; the entries of 'images' must"),
+    ],
+)
+def test_faults_of_detector_training_are_one_line_at_once(
+    data: tuple[Path, Path], tmp_path: Path, arguments: tuple[str, str], code: int, told: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "numbers.json").write_text('{"images": [1, 2], "annotations": [3]}')
+    result = run("train", "detector", "--data", data[0], "--annotations", data[1], "--size", "64x64", "--batch", 1,
+                 "--steps", 1, "--device", "cpu", "--out", tmp_path / "run", *arguments)  # fmt: skip
+    assert result.exit_code == code, result.output
+    assert told in result.stderr
+    assert not (tmp_path / "run" / "log.jsonl").exists()
 
 
 def test_validation_without_keypoints_is_told(data: tuple[Path, Path], tmp_path: Path) -> None:

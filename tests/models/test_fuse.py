@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cpnpose.models.cpn import ARCHITECTURES, CPN, CPNConfig
 from cpnpose.models.fuse import cpu_chunk, fuse
@@ -156,3 +159,24 @@ def test_depthwise_weights_are_rounded_with_their_sums() -> None:
     assert seen[True] > 10
     again = fuse(model).to(memory_format=torch.channels_last).to(torch.float32)
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), exact.parameters(), strict=True))
+
+
+class MetaWithoutFloat64(TorchDispatchMode):
+    """Makes a device like MPS of ``meta``: it has no float64, and tensors can be copied from it."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.ops.aten._to_copy.default and kwargs.get("device") == torch.device("cpu"):
+            return torch.zeros(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
+        result = func(*args, **kwargs)
+        if isinstance(result, torch.Tensor) and result.is_meta and result.dtype == torch.float64:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64")
+        return result
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_device_without_float64_is_enough(fast: bool) -> None:
+    model = CPN(CPNConfig("cpn-light", (64, 64))).to("meta", torch.float16)
+    with MetaWithoutFloat64():
+        fused = fuse(model, fast)
+    assert {(value.device.type, value.dtype) for value in fused.parameters()} == {("meta", torch.float16)}

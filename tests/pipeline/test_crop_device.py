@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from cpnpose.errors import CpnposeError
 from cpnpose.models.device_images import resized, shrink, upload
+from cpnpose.pipeline import crop_device
 from cpnpose.pipeline.crop import crop_persons
 from cpnpose.pipeline.crop_device import crop_people
 from cpnpose.pipeline.estimate import load_pose_network
@@ -133,3 +135,47 @@ def test_the_pipeline_with_images_on_the_device_gives_the_same_poses(
             assert apart.max() < 0.01
             moved = np.linalg.norm(result.poses.keypoints_xy - expected.poses.keypoints_xy, axis=-1)
             assert np.median(moved) < 0.5
+
+
+def people_in(images: list[ImageArray]) -> list[Detections]:
+    """Two in each image, one of them shrunk by area."""
+    boxes = np.array([[100, 50, 160, 180], [0, 0, 490, 290]], np.float32)
+    return [Detections(boxes + 3 * number, np.ones(2, np.float32)) for number in range(len(images))]
+
+
+def test_few_images_at_a_time_become_float(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [photo(number) for number in range(5)]
+    wanted = crop_people(tensors(images), people_in(images), SIZE, LOOK)
+    together: list[int] = []
+
+    def watched(stack: torch.Tensor, *rest: object) -> torch.Tensor:
+        together.append(len(stack))
+        return sampled(stack, *rest)  # type: ignore[arg-type]
+
+    sampled = crop_device._sampled
+    monkeypatch.setattr(crop_device, "_sampled", watched)
+    monkeypatch.setattr(crop_device, "_FLOAT_BYTES", 2 * images[0].nbytes * 4)
+    found = crop_people(tensors(images), people_in(images), SIZE, LOOK)
+    assert together == [2, 2, 1] * 2
+    assert torch.equal(torch.as_tensor(found.pixels), torch.as_tensor(wanted.pixels))
+
+
+def test_out_of_memory_fewer_images_are_cut_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [photo(number) for number in range(5)]
+    wanted = crop_people(tensors(images), people_in(images), SIZE, LOOK)
+    room, tried = 1, []
+
+    def greedy(stack: torch.Tensor, *rest: object) -> torch.Tensor:
+        tried.append(len(stack))
+        if len(stack) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return sampled(stack, *rest)  # type: ignore[arg-type]
+
+    sampled = crop_device._sampled
+    monkeypatch.setattr(crop_device, "_sampled", greedy)
+    found = crop_people(tensors(images), people_in(images), SIZE, LOOK)
+    assert tried == [5, 2, 1, 1, 1, 1, 1] * 2
+    assert torch.equal(torch.as_tensor(found.pixels), torch.as_tensor(wanted.pixels))
+    room = 0
+    with pytest.raises(CpnposeError, match=r"not enough memory on cpu to cut people out of a single 500x300 image; "):
+        crop_people(tensors(images), people_in(images), SIZE, LOOK)

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from cpnpose.pipeline import memory
+
 _SCRIPT = """
 import resource, sys
 from concurrent.futures import ThreadPoolExecutor
@@ -36,3 +38,11 @@ def test_memory_is_not_asked_for_anew_with_every_frame() -> None:
         return int(subprocess.run([sys.executable, "-c", _SCRIPT, how], capture_output=True, check=True).stdout)
 
     assert faults("keep") < 0.05 * faults("default")
+
+
+def test_free_memory_is_told_wherever_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 10 << 20 < memory.available_memory() < 1 << 50
+    monkeypatch.setattr("builtins.open", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError()))
+    assert 10 << 20 < memory.available_memory() < 1 << 50
+    monkeypatch.delattr(memory.os, "sysconf", raising=False)
+    assert memory.available_memory() == 4 << 30

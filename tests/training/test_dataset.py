@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from cpnpose.errors import CpnposeError, InputError, TrainingError
+from cpnpose.errors import CpnposeError, InputError, OutputError, TrainingError
 from cpnpose.pose.types import Preprocessing
 from cpnpose.training.annotations import read_people
 from cpnpose.training.dataset import MARGIN, batch_of, build_cache, cache_size, epoch_order, steps
@@ -68,6 +70,30 @@ def _no_box(content: dict[str, Any]) -> None:
     del content["annotations"][5]["bbox"]
 
 
+def _text_in_a_box(content: dict[str, Any]) -> None:
+    content["annotations"][5]["bbox"] = ["1", 2, 3, 4]
+
+
+def _list_in_a_box(content: dict[str, Any]) -> None:
+    content["annotations"][5]["bbox"] = [[1], 2, 3, 4]
+
+
+def _list_of_images(content: dict[str, Any]) -> None:
+    content["annotations"][5]["image_id"] = [1]
+
+
+def _text_as_keypoints(content: dict[str, Any]) -> None:
+    content["annotations"][5]["keypoints"] = ["1", 1, 2] * 17
+
+
+def _nothing_as_keypoints(content: dict[str, Any]) -> None:
+    content["annotations"][5]["keypoints"] = [None, None, 2] * 17
+
+
+def _numbers_as_people(content: dict[str, Any]) -> None:
+    content["annotations"] = [1, 2]
+
+
 def _few_keypoints(content: dict[str, Any]) -> None:
     content["annotations"][5]["keypoints"] = [1, 2, 2] * 14
 
@@ -80,6 +106,12 @@ def _few_keypoints(content: dict[str, Any]) -> None:
         (_no_name, "image 3 has no 'file_name'"),
         (_unknown_image, "annotation 6 is of image 999"),
         (_no_box, "annotation 6 has no 'bbox'"),
+        (_text_in_a_box, "annotation 6 has no 'bbox' of four numbers"),
+        (_list_in_a_box, "annotation 6 has no 'bbox' of four numbers"),
+        (_list_of_images, r"annotation 6 is of image \[1\]"),
+        (_text_as_keypoints, "annotation 6 has 'keypoints' that are no numbers"),
+        (_nothing_as_keypoints, "annotation 6 has 'keypoints' that are no numbers"),
+        (_numbers_as_people, "the entries of 'annotations' must be objects"),
         (_few_keypoints, "annotation 6 has 42 keypoint numbers instead of 51"),
     ],
 )
@@ -196,3 +228,24 @@ def test_processes_share_the_rows_of_a_step() -> None:
     assert len(alone) == len(parts[0]) == len(parts[1]) == 3
     for whole, first, second in zip(alone, *parts, strict=True):
         assert whole.tolist() == [*first.tolist(), *second.tolist()]
+
+
+def test_a_cache_appears_whole_and_its_place_is_told_where_it_cannot(
+    drawn: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = read_people([drawn.annotations], drawn.images)
+    folder = tmp_path / "cache"
+
+    def look(done: int, total: int) -> None:
+        assert [path.suffixes[-2:] for path in folder.iterdir()] == [[".part", ".npy"]]
+
+    build_cache(records, SIZE, Preprocessing(), folder, progress=look)
+    assert [path.name.startswith("crops-") for path in folder.iterdir()] == [True]
+
+    def full(descriptor: int, offset: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(OutputError, match=r"no space is left on the disk.* by --cache; .* needs 0\.0 GB"):
+        build_cache(records, SIZE, Preprocessing(), tmp_path / "other", progress=lambda *_: pytest.fail("began"))
+    assert list((tmp_path / "other").iterdir()) == []

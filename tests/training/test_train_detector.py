@@ -16,6 +16,7 @@ from cpnpose.errors import TrainingError
 from cpnpose.models.backbone import MobileNetV2Features
 from cpnpose.models.detector import DetectorConfig, build_detector
 from cpnpose.models.weights import load_state, read_metadata
+from cpnpose.training import detector_data
 from cpnpose.training import train_detector as trainer
 from cpnpose.training.detector_augment import compose
 from cpnpose.training.detector_batch import make_batch
@@ -138,6 +139,41 @@ def test_a_batch_depends_on_seed_and_step_only(options: DetectorTraining) -> Non
 
     assert torch.equal(batch(3), batch(3))
     assert not any(a.shape == b.shape and torch.equal(a, b) for a, b in ((batch(3), batch(4)), (batch(3), batch(3, 1))))
+
+
+def test_decoded_images_stay_as_far_as_there_is_room(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def counted(path: Path) -> Any:
+        read.append(path.name)
+        return original(path)
+
+    original = detector_data.read_pixels
+    monkeypatch.setattr(detector_data, "read_pixels", counted)
+    samples = read_samples(data / "boxes.json", data)
+    image = 96 * 128 * 3
+    rooms: dict[int | None, int] = {0: 16, 3 * image: 8 + 5, 3 * image - 1: 8 + 6, None: 8}
+    for room, decoded in rooms.items():
+        dataset = BoxDataset(samples, room)
+        read.clear()
+        rounds = [[dataset.pixels(index) for index in range(8)] for _ in range(2)]
+        assert len(read) == decoded
+        assert all(np.array_equal(one, other) for one, other in zip(*rounds, strict=True))
+    monkeypatch.setattr(detector_data, "available_memory", lambda: 4 * 2 * image)
+    dataset = BoxDataset(samples)
+    read.clear()
+    for index in [*range(8), *range(8)]:
+        dataset.pixels(index)
+    assert len(read) == 8 + 6  # a quarter of what is free holds two
+
+
+def test_a_batch_is_the_same_whether_its_images_stay_or_not(options: DetectorTraining) -> None:
+    samples = read_samples(options.annotations[0], options.data)
+    keeping, forgetful = BoxDataset(samples), BoxDataset(samples, kept_bytes=0)
+    for number in range(4):
+        one, other = (make_batch(dataset, options, number, 0.1) for dataset in (keeping, forgetful))
+        assert torch.equal(one.pixels, other.pixels)
+        assert one.names == other.names
 
 
 def test_rates_follow_the_size_of_the_weights() -> None:
