@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,3 +111,39 @@ def test_pictures_named_from_elsewhere_stay_in_the_folder_of_results(
         assert result.exit_code == 0, result.stderr
         assert {path.name for path in (tmp_path / "results").rglob("*.png")} == {"up.png", "here.png"}
     assert (tmp_path / "up.png").read_bytes() == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("after", [0, 2])
+def test_ctrl_c_names_the_files_that_are_there(
+    cpnpose: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    from cpnpose.cli import images_run
+
+    class Interrupted(images_run.DataSinks):
+        def __enter__(self) -> Interrupted:
+            if not after:
+                os.kill(os.getpid(), signal.SIGINT)
+            return self
+
+        def write(self, *arguments: Any) -> None:
+            super().write(*arguments)
+            if self.frames_written == after:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(images_run, "DataSinks", Interrupted)
+    results = tmp_path / "results"
+    command = ("images", folder, "--out", results, "--json", "--jsonl", "--progress", "json")
+    done = cpnpose(*command)
+    assert done.exit_code == 130, done.stderr
+    end = next(json.loads(line) for line in done.stderr.splitlines() if '"event": "end"' in line)
+    there = {path.name for path in tmp_path.iterdir()} - {"photos"}
+    assert {Path(name).name for name in end["results"]} == there
+    assert there == ({"results", "results.json", "results.partial.jsonl"} if after else {"results.json"})
+    assert "--resume" not in done.stderr
+    monkeypatch.undo()
+    (tmp_path / "results.json").unlink()
+    again = cpnpose("images", folder, "--out", tmp_path / "results.jsonl")
+    assert again.exit_code == (4 if after else 0), again.stderr
+    assert "--resume" not in again.stderr
+    assert ("--overwrite" in again.stderr) == bool(after)
