@@ -147,3 +147,23 @@ def test_ctrl_c_names_the_files_that_are_there(
     assert again.exit_code == (4 if after else 0), again.stderr
     assert "--resume" not in again.stderr
     assert ("--overwrite" in again.stderr) == bool(after)
+
+
+def test_names_that_are_no_utf8(cpnpose: Run, folder: Path, tmp_path: Path, odd_name: Callable[[str], str]) -> None:
+    odd = folder / odd_name(".png")
+    odd.write_bytes((folder / "b10.png").read_bytes())
+    (folder / odd_name("bad.png")).write_text("no image")
+    results = tmp_path / "results"
+    done = cpnpose("images", folder, "--out", results, "--json", "--jsonl", "--csv")
+    assert done.exit_code == 3, done.stderr
+    assert r"\xffbad.png: is no image" in done.stderr
+    assert (results / odd.name).is_file()
+    for name in ("results.json", "results.jsonl", "results.csv"):
+        assert r"\xff.png" in (tmp_path / name).read_text(encoding="utf-8").replace(r"\\", "\\"), name
+    assert r"\\xff.png" in cpnpose("images", folder, "--out", "-").stdout
+    alone = cpnpose("images", odd, "--json", "--progress", "json")
+    assert alone.exit_code == 0, alone.stderr
+    record = folder / odd_name("_pose.json")
+    assert json.loads(record.read_text(encoding="utf-8"))["source"]["file"] == r"\xff.png"
+    assert json.loads(alone.stderr.splitlines()[-1])["results"] == [str(folder / r"\xff_pose.json")]
+    assert cpnpose("convert", record, "--to", "alphapose", networks=False).exit_code == 0
