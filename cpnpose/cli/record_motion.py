@@ -163,7 +163,7 @@ def _write(
     target = out or str(record.with_name(f"{record_stem(record)}_{added}{record.suffix}"))
     written = write_data(record, target, header, counted, angles=angles, overwrite=overwrite)
     if not quiet:
-        typer.echo(f"cpnpose: {counted.count} frames -> {', '.join(map(printable, written))}", err=True)
+        typer.echo(f"cpnpose: {counted.count} frames -> {printable(', '.join(written))}", err=True)
 
 
 def _refuse_images(header: Header) -> None:
