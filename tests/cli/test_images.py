@@ -81,6 +81,30 @@ def test_existing_results_are_kept(cpnpose: Run, folder: Path) -> None:
     assert cpnpose("images", folder, "--overwrite").exit_code == 0
 
 
+def test_an_empty_folder_is_as_good_as_none(cpnpose: Run, folder: Path, tmp_path: Path) -> None:
+    for name in ("empty", "photos_pose", "empty.png"):
+        (tmp_path / name).mkdir()
+    for options in ((folder, "--out", tmp_path / "empty"), (folder,)):
+        done = cpnpose("images", *options)
+        assert done.exit_code == 0, done.stderr
+    assert {path.name for path in (tmp_path / "empty").iterdir()} == {"a.webp", "b2.jpg", "b10.png"}
+    assert cpnpose("images", folder / "b2.jpg", "--out", tmp_path / "empty.png").exit_code == 0
+    assert [path.name for path in (tmp_path / "empty.png").iterdir()] == ["b2.jpg"]
+
+
+def test_several_images_do_not_go_into_one(cpnpose: Run, folder: Path, tmp_path: Path) -> None:
+    drawn = tmp_path / "drawn.png"
+    for inputs in ((folder,), (folder / "b2.jpg", folder / "b10.png")):
+        done = cpnpose("images", *inputs, "--out", drawn)
+        assert done.exit_code == 2
+        assert "give a folder" in done.stderr
+        assert not drawn.exists()
+    assert cpnpose("images", folder / "*.png", "--out", drawn).exit_code == 0
+    assert drawn.is_file()
+    assert cpnpose("images", folder, "--out", drawn, "--no-draw", "--json").exit_code == 0
+    assert len(json.loads((tmp_path / "drawn.json").read_text())["frames"]) == 3
+
+
 def test_nothing_to_do(cpnpose: Run, tmp_path: Path) -> None:
     done = cpnpose("images", tmp_path, "--json")
     assert done.exit_code == 3
