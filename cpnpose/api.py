@@ -132,7 +132,7 @@ class PoseEstimator:
             "architecture": metadata.architecture if metadata is not None else "",
             "input_size": list(self.network.input_size),
             "decoding": self.network.decoding,
-            "precision": str(self.network.dtype).removeprefix("torch."),
+            "precision": self.network.number_format,
             "flip": self.options.flip,
             "fast": self.options.fast,
             "detector": detector,

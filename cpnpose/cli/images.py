@@ -74,7 +74,8 @@ def images(
     if any(".." in path.parts or path.is_absolute() for path in paths) and len(inputs) > 1:
         paths = [Path(os.path.normpath(path.absolute())) for path in paths]  # so that they have a common folder
     base = base_folder(inputs, paths)
-    outputs = plan(inputs, base, out, Switches(json, jsonl, csv, picture=False if no_draw else None))
+    switches = Switches(json, jsonl, csv, picture=False if no_draw else None)
+    outputs = plan(inputs, base, out, switches, single=len(paths) == 1)
     names = [path.relative_to(base).as_posix() for path in paths]
     refuse(outputs, [str(path) for path in paths], overwrite=overwrite)
     if outputs.picture is not None:
@@ -131,7 +132,7 @@ def base_folder(inputs: list[str], paths: list[Path]) -> Path:
     return common
 
 
-def plan(inputs: list[str], base: Path, out: str | None, switches: Switches) -> Outputs:
+def plan(inputs: list[str], base: Path, out: str | None, switches: Switches, *, single: bool) -> Outputs:
     """The outputs: for a single file beside it, else beside the folder."""
     only = Path(inputs[0])
     if len(inputs) == 1 and only.is_file():
@@ -142,4 +143,4 @@ def plan(inputs: list[str], base: Path, out: str | None, switches: Switches) -> 
             )
         return outputs
     folder = base.resolve()
-    return plan_images(base.parent if base.name else folder.parent, folder.name + ADDED, out, switches)
+    return plan_images(base.parent if base.name else folder.parent, folder.name + ADDED, out, switches, single=single)

@@ -75,7 +75,6 @@ def process_images(task: ImageSet, estimator: PoseEstimator, draw: Draw) -> int:
 
         results = estimator.frames(frames(), _NO_TIME)
         waiting = stack.enter_context(Background(results, ahead=_DRAWN_AHEAD, name="results"))
-        names = [str(path) for path in task.outputs.paths]
         try:
             while True:
                 with interrupt.waiting():
@@ -91,11 +90,19 @@ def process_images(task: ImageSet, estimator: PoseEstimator, draw: Draw) -> int:
                 tally.add(result.poses)
                 progress.update()
         except KeyboardInterrupt:
-            progress.end(names, interrupted=True)
+            tally.damaged = len(unreadable)
+            finish(task, progress, sinks, interrupted=True)
             raise
         tally.damaged = len(unreadable)
-    progress.end([*names, "standard output"] if task.outputs.stdout else names)
+    finish(task, progress, sinks)
     return len(unreadable)
+
+
+def finish(task: ImageSet, progress: Progress, sinks: DataSinks, *, interrupted: bool = False) -> None:
+    """The last line, with the files that are there."""
+    drawn = [task.outputs.picture] if task.outputs.picture is not None and progress.tally.frames_out else []
+    names = [str(path) for path in [*drawn, *sinks.results(interrupted=interrupted)]]
+    progress.end([*names, "standard output"] if task.outputs.stdout else names, interrupted=interrupted)
 
 
 def make_folder_of(path: Path) -> None:

@@ -26,6 +26,7 @@ from cpnpose.cli import (
     weights,
 )
 from cpnpose.errors import CpnposeError
+from cpnpose.file_name import printable
 
 COMMANDS = (video, images, webcam, record, report, weights, evaluate, evaluate_boxes, bench, train)
 """Modules that add commands, in the order of the help."""
@@ -42,7 +43,7 @@ class CommandGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except CpnposeError as error:
-            typer.echo(f"cpnpose: error: {error}", err=True)
+            typer.echo(f"cpnpose: error: {printable(str(error))}", err=True)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt:
             typer.echo("cpnpose: interrupted", err=True)

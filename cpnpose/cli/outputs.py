@@ -85,17 +85,18 @@ def plan_videos(inputs: Sequence[str], out: str | None, switches: Switches) -> l
     return [_outputs(stem, _with_suffix(stem, VIDEO_SUFFIX) if picture else None, switches) for stem in stems]
 
 
-def plan_images(folder: Path, name: str, out: str | None, switches: Switches) -> Outputs:
+def plan_images(folder: Path, name: str, out: str | None, switches: Switches, *, single: bool = True) -> Outputs:
     """The outputs of a set of images.
 
     Args:
         folder: where the results go without ``out``.
         name: stem of the results without ``out``.
-        out: folder of the drawn images; a data file (then data only); ``-``; or None.
+        out: folder of the drawn images; the drawn image of a single one; a data file (then data only); ``-``; or None.
         switches: see there.
+        single: there is one image only.
 
     Raises:
-        OptionError: the options do not go together.
+        OptionError: the options do not go together, or several images have the name of one to go to.
     """
     if out == "-":
         return plan_videos([name], out, switches)[0]
@@ -105,7 +106,10 @@ def plan_images(folder: Path, name: str, out: str | None, switches: Switches) ->
     path = folder / name if out is None else Path(out)
     if path.suffix.lower() in (".json", ".jsonl", ".csv"):
         return _data_only(path, switches)
-    stem = path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path
+    named = path.suffix.lower() in IMAGE_SUFFIXES
+    if named and picture and not single and not path.is_dir():
+        raise OptionError(f"--out {out} is the name of one image, and there are several; give a folder for them")
+    stem = path.with_suffix("") if named else path
     return _outputs(stem, path if picture else None, switches)
 
 
@@ -114,18 +118,27 @@ def refuse(outputs: Outputs, inputs: Sequence[str], *, overwrite: bool, resume: 
 
     Raises:
         OutputError: an output exists (without ``overwrite``), is an input, or lies in a folder that does not exist.
+            A folder for images may exist if nothing is in it.
     """
     refuse_inputs(outputs.paths, [source for source in inputs if "://" not in source])
     for path in outputs.paths:
-        if path.exists() and not overwrite and not resume:
+        free = not path.exists() or (path == outputs.picture and _is_empty_folder(path))
+        if not free and not overwrite and not resume:
             raise OutputError(f"{path} exists already; use --overwrite to replace it, or another name with --out")
         if not path.parent.is_dir():
             raise OutputError(f"there is no folder {path.parent}; make it first, or choose another with --out")
 
 
+def _is_empty_folder(path: Path) -> bool:
+    try:
+        return not any(path.iterdir())
+    except OSError:  # no folder, or one that may not be looked into
+        return False
+
+
 def picture_path(out: Path, name: str, *, single: bool) -> Path:
     """Where a drawn image goes: ``out`` itself for a single one, else its ``name`` in the folder ``out``."""
-    if single and out.suffix.lower() in IMAGE_SUFFIXES:
+    if single and out.suffix.lower() in IMAGE_SUFFIXES and not out.is_dir():
         return out
     path = out / name
     if path.suffix.lower() not in IMAGE_SUFFIXES:

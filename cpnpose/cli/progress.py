@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal
 
+from cpnpose.file_name import printable
 from cpnpose.pose.types import Poses
 
 ProgressKind = Literal["bar", "json", "none"]
@@ -62,7 +63,7 @@ class Progress:
         self.tally = Tally()
         self.details: dict[str, float] = {}
         """Further figures to show, by name."""
-        self._label, self._total, self._kind, self._unit = label, total, kind, unit
+        self._label, self._total, self._kind, self._unit = printable(label), total, kind, unit
         self._start = self._last = time.perf_counter()
         self._bar: Any = None
         self._task: Any = None
@@ -138,6 +139,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A note for the user, in plain words."""
+        text = printable(text)
         if self._bar is not None:
             self._bar.console.print(f"cpnpose: {self._label}: {text}", markup=False, highlight=False)
         elif self._kind == "json":
@@ -147,6 +149,7 @@ class Progress:
 
     def end(self, results: list[str], *, interrupted: bool = False) -> None:
         """The last line: frames in and out, people, time, frames/s; loudly where frames in and out differ."""
+        results = [printable(name) for name in results]
         tally, seconds = self.tally, self.seconds
         rate = tally.frames_out / max(seconds, 1e-9)
         if self._bar is not None:

@@ -20,6 +20,7 @@ from cpnpose.cli.record_files import (
     write_data,
 )
 from cpnpose.errors import OptionError
+from cpnpose.file_name import printable
 
 
 class Format(StrEnum):
@@ -104,7 +105,7 @@ def convert(
             options["layout"] = str(layout)
         written = _writer(to)(header, counted, Path(target), **options) or [target]
     if not quiet:
-        typer.echo(f"cpnpose: {counted.count} frames -> {', '.join(map(str, written))}", err=True)
+        typer.echo(f"cpnpose: {counted.count} frames -> {printable(', '.join(map(str, written)))}", err=True)
 
 
 def _writer(to: Format) -> Any:

@@ -9,6 +9,7 @@ import typer
 
 from cpnpose.cli.pipeline_arguments import Overwrite, Quiet
 from cpnpose.cli.record_files import Record, check_target
+from cpnpose.file_name import printable
 
 
 def register(app: typer.Typer) -> None:
@@ -30,4 +31,4 @@ def report(
     check_target(record, target, "HTML")
     frames = write_report(record, target, overwrite=overwrite)
     if not quiet:
-        typer.echo(f"cpnpose: {frames} frames -> {target}", err=True)
+        typer.echo(f"cpnpose: {frames} frames -> {printable(str(target))}", err=True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 
 from cpnpose.cli.outputs import Outputs
 from cpnpose.formats import CsvWriter, Header, JsonlWriter, JsonWriter
+from cpnpose.formats.jsonl_record import partial_path
 from cpnpose.pose.types import FrameResult
 
 
@@ -26,6 +28,7 @@ class DataSinks:
     """
 
     def __init__(self, outputs: Outputs, header: Header, *, overwrite: bool = False, resume: bool = False) -> None:
+        self._outputs = outputs
         self._stack = ExitStack()
         self._record: JsonlWriter | None = None
         self._others: list[JsonWriter | CsvWriter | JsonlWriter] = []
@@ -48,6 +51,18 @@ class DataSinks:
         """Frames that an earlier run has recorded."""
         point = self._record.resume_point if self._record is not None else None
         return point.frames if point is not None else 0
+
+    @property
+    def kept_partial(self) -> bool:
+        """Whether a JSON Lines record is kept when the run is ended here, under its partial name."""
+        return self._record is not None and self._record.frames_written > 0
+
+    def results(self, *, interrupted: bool = False) -> list[Path]:
+        """The files that are there once this is left, by the end of the run or (``interrupted``) by Ctrl-C."""
+        record = self._outputs.jsonl
+        if record is not None and interrupted:
+            record = partial_path(record) if self.kept_partial else None
+        return [path for path in (self._outputs.json, record, self._outputs.csv) if path is not None]
 
     def recorded(self) -> Iterator[FrameResult]:
         """The frames that an earlier run has recorded; give each to :meth:`repeat`."""

@@ -10,6 +10,7 @@ import typer
 from cpnpose.cli import pipeline_arguments as args
 from cpnpose.cli.outputs import Switches, plan_videos, refuse
 from cpnpose.errors import InputError, OptionError, OutputError
+from cpnpose.file_name import printable
 
 if TYPE_CHECKING:
     from cpnpose.api import PoseEstimator
@@ -205,7 +206,7 @@ def run_all(tasks: list[VideoTask], estimator: PoseEstimator, options: StreamOpt
         except InputError as error:
             if len(tasks) == 1:
                 raise
-            typer.echo(f"cpnpose: error: {error}", err=True)
+            typer.echo(f"cpnpose: error: {printable(str(error))}", err=True)
             failed.append(error)
     if failed:
         raise InputError(f"{len(failed)} of {len(tasks)} videos could not be read; the others are done")

@@ -19,7 +19,6 @@ from cpnpose.cli.sinks import DataSinks
 from cpnpose.cli.whole_clip import improved, measure, with_blurred_faces, with_pictures
 from cpnpose.errors import InputError, OptionError
 from cpnpose.formats import Header, read_record
-from cpnpose.formats.jsonl_record import partial_path
 from cpnpose.media.video import VideoReader, VideoWriter
 from cpnpose.pipeline.follow import Follower, as_estimated, stream_settings, with_weak_people
 from cpnpose.pipeline.options import StreamOptions
@@ -104,9 +103,9 @@ def process_video(task: VideoTask, estimator: PoseEstimator, options: StreamOpti
                 progress.tally.add(item.result.poses)
                 progress.update()
         except KeyboardInterrupt:
-            finish(task, progress, reader, writer, interrupted=True)
+            finish(task, progress, reader, writer, sinks, interrupted=True)
             raise
-    finish(task, progress, reader, writer)
+    finish(task, progress, reader, writer, sinks)
     interrupt.check()
 
 
@@ -232,7 +231,13 @@ def expected_frames(task: VideoTask, info: VideoInfo) -> int | None:
 
 
 def finish(
-    task: VideoTask, progress: Progress, reader: VideoReader, writer: VideoWriter | None, *, interrupted: bool = False
+    task: VideoTask,
+    progress: Progress,
+    reader: VideoReader,
+    writer: VideoWriter | None,
+    sinks: DataSinks,
+    *,
+    interrupted: bool = False,
 ) -> None:
     """Tell what the user should know, and the last line."""
     progress.tally.damaged = reader.damaged
@@ -240,11 +245,8 @@ def finish(
         progress.say(note)
     if reader.damaged:
         progress.say(f"{reader.damaged} damaged frames or packets could not be decoded, or only in part")
-    paths = task.outputs.paths
-    if interrupted and task.outputs.jsonl is not None:
+    if interrupted and sinks.kept_partial and not task.whole_clip:
         progress.say("stopped early; the same command with --resume goes on")
-        paths = [partial_path(path) if path == task.outputs.jsonl else path for path in paths]
-    names = [
-        str(path) for path in paths if path != task.outputs.picture or (writer is not None and writer.frames_written)
-    ]
+    pictures = [task.outputs.picture] if writer is not None and writer.frames_written else []
+    names = [str(path) for path in [*pictures, *sinks.results(interrupted=interrupted)]]
     progress.end([*names, "standard output"] if task.outputs.stdout else names, interrupted=interrupted)

@@ -10,6 +10,8 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from cpnpose.api import PoseEstimator
 from cpnpose.cli.interrupt import InterruptAtRest
 from cpnpose.cli.progress import Progress
@@ -21,7 +23,7 @@ from cpnpose.pipeline.options import StreamOptions
 from cpnpose.pipeline.person import choose_person, only_person
 from cpnpose.pipeline.repair import repair_swaps
 from cpnpose.pipeline.smooth import OneEuroFilter
-from cpnpose.pose.types import Frame, FrameResult
+from cpnpose.pose.types import Frame, FrameResult, Poses
 
 
 def measure(
@@ -79,11 +81,19 @@ def improved(
 
 
 def with_blurred_faces(results: Iterable[FrameResult], everybody: Iterable[FrameResult]) -> Iterator[FrameResult]:
-    """The results, with the heads of all people of the same frames of ``everybody`` blurred in their pictures."""
-    for result, others in zip(results, everybody, strict=True):
+    """The results, with the heads of those people blurred in their pictures who are in the same frames of
+    ``everybody`` only. The heads of the results' own people, which may have moved, are left to the drawing."""
+    for result, found in zip(results, everybody, strict=True):
         image = result.frame.image.copy()
-        blur_heads(image, others.poses)
+        blur_heads(image, _others(found.poses, result.poses))
         yield FrameResult(replace(result.frame, image=image), result.poses)
+
+
+def _others(poses: Poses, own: Poses) -> Poses:
+    """``poses`` without the people whose ids are in ``own``."""
+    if poses.track_ids is None or own.track_ids is None:
+        return poses
+    return poses.select(~np.isin(poses.track_ids, own.track_ids))
 
 
 def with_pictures(frames: Iterable[Frame], results: Iterable[FrameResult]) -> Iterator[FrameResult]:

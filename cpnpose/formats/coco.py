@@ -5,6 +5,8 @@ Format: cocodataset.org, "Results Format", keypoint detection.
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 from typing import Any
@@ -15,8 +17,10 @@ import numpy.typing as npt
 from cpnpose.formats.frame_record import PIXEL_DECIMALS, SCORE_DECIMALS, image_file, rounded
 from cpnpose.formats.header import Header
 from cpnpose.formats.json_array import write_json_array
+from cpnpose.formats.trajectories import TEMPORARY
 from cpnpose.pose.keypoints import NUM_KEYPOINTS
 from cpnpose.pose.types import FloatArray, FrameResult, Poses
+from cpnpose.whole_file import writing
 
 PERSON_CATEGORY = 1
 
@@ -24,27 +28,47 @@ PERSON_CATEGORY = 1
 def write_coco(header: Header, frames: Iterable[FrameResult], path: Path | str, *, overwrite: bool = False) -> None:
     """Write ``[{image_id, category_id: 1, keypoints: [x, y, score]*17, score}]``, in constant memory.
 
-    ``image_id`` is the frame's index; for images whose name is a number (``000000000139.jpg``) it is that number, as in
-    COCO's own sets. Frames without people leave no entry: the format has no place for them. Coordinates are those of
-    the record, which is the frame of COCO's labels.
+    ``image_id`` is the frame's index, for a set of images the position in it. Where the names of all its images are
+    numbers, each another (``000000000139.jpg``), it is that number, as in COCO's own sets. Frames without people leave
+    no entry: the format has no place for them. Coordinates are those of the record, which is the frame of COCO's
+    labels.
 
     Raises:
         OutputError: the file exists and ``overwrite`` is not set, or it cannot be written.
     """
-    write_json_array(path, (item for result in frames for item in _items(result)), overwrite=overwrite)
+    write_json_array(path, _items(frames), overwrite=overwrite)
 
 
-def _items(result: FrameResult) -> Iterator[dict[str, Any]]:
-    image_id = coco_image_id(result)
-    scores = rounded(result.poses.scores, SCORE_DECIMALS)
-    for keypoints, score in zip(flat_keypoints(result.poses), scores, strict=True):
-        yield {"image_id": image_id, "category_id": PERSON_CATEGORY, "keypoints": keypoints, "score": score}
+def _items(frames: Iterable[FrameResult]) -> Iterator[dict[str, Any]]:
+    """The people of the frames. Those of images go through a temporary file: what their ids are is known at the end."""
+    numbers: list[int | None] = []
+    with tempfile.TemporaryFile() as waiting:
+        for result in frames:
+            people, file = list(_people(result.poses)), image_file(result)
+            if file is None:
+                yield from ({"image_id": int(result.frame.index), **person} for person in people)
+                continue
+            numbers.append(image_number(file))
+            with writing(TEMPORARY):
+                waiting.write(json.dumps([int(result.frame.index), people]).encode() + b"\n")
+        with writing(TEMPORARY):
+            waiting.seek(0)
+        numbered = None not in numbers and len(set(numbers)) == len(numbers)
+        for number, line in zip(numbers, waiting, strict=True):
+            index, people = json.loads(line)
+            yield from ({"image_id": number if numbered else index, **person} for person in people)
 
 
-def coco_image_id(result: FrameResult) -> int:
-    """The number of an image whose name is a number, the frame's index otherwise."""
-    stem = PurePath(image_file(result) or "").stem
-    return int(stem) if stem.isascii() and stem.isdigit() else int(result.frame.index)
+def _people(poses: Poses) -> Iterator[dict[str, Any]]:
+    scores = rounded(poses.scores, SCORE_DECIMALS)
+    for keypoints, score in zip(flat_keypoints(poses), scores, strict=True):
+        yield {"category_id": PERSON_CATEGORY, "keypoints": keypoints, "score": score}
+
+
+def image_number(file: str) -> int | None:
+    """The number that is an image's name, without its ending; None where the name is none."""
+    stem = PurePath(file).stem
+    return int(stem) if stem.isascii() and stem.isdigit() else None
 
 
 def flat_keypoints(poses: Poses) -> list[list[float]]:

@@ -19,6 +19,8 @@ from cpnpose.pose.types import FrameResult
 
 SCORER = "cpnpose"
 COORDS = ("x", "y", "likelihood")
+MISSING = "NaN"
+"""Not empty: pandas takes a first row of nothing but empty cells for the index's name, and the frame is lost."""
 
 
 def write_deeplabcut(
@@ -32,7 +34,7 @@ def write_deeplabcut(
     """Write the table; ``pandas.read_csv(path, header=[0, 1, 2, 3], index_col=0)`` reads it.
 
     Every frame of the record has a row, named by its index. An individual ``personID`` has a column group; its cells
-    are empty where the person is not in the frame. ``likelihood`` is the keypoint score, which is no probability.
+    are ``NaN`` where the person is not in the frame. ``likelihood`` is the keypoint score, which is no probability.
     ``person`` writes only that id. People without an id are left out.
 
     Raises:
@@ -48,7 +50,7 @@ def write_deeplabcut(
         empty = np.full((len(header.keypoint_names), len(COORDS)), np.nan, np.float32)
         for index, present in zip(people.indices.tolist(), people.frames(), strict=True):
             cells = [rounded(present.get(identity, empty).reshape(-1), DECIMALS) for identity in ids]
-            file.write(_text([[index, *(cell for row in cells for cell in row)]]))
+            file.write(_text([[index, *(MISSING if cell is None else cell for row in cells for cell in row)]]))
 
 
 def _text(rows: Iterable[list[Any]]) -> bytes:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cpnpose.errors import InputError
+from cpnpose.file_name import printable
 from cpnpose.formats.header import Header
 from cpnpose.pose.keypoints import NUM_KEYPOINTS
 from cpnpose.pose.types import FLAG_FILLED, FLAG_SWAPPED, FloatArray, Frame, FrameResult, Poses
@@ -66,8 +67,9 @@ def frame_dict(result: FrameResult, header: Header, file: str | None = None) -> 
 
 
 def image_file(result: FrameResult, file: str | None = None) -> str | None:
-    """The name of the image that ``result`` belongs to, or None for a frame of a video."""
-    return result.file if file is None and isinstance(result, ImageResult) else file
+    """The printable name of the image that ``result`` belongs to, or None for a frame of a video."""
+    name = result.file if file is None and isinstance(result, ImageResult) else file
+    return None if name is None else printable(name)
 
 
 def joint_angles(poses: Poses) -> tuple[tuple[str, ...], FloatArray]:

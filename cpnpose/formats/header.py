@@ -13,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from cpnpose import __version__
 from cpnpose.errors import InputError
+from cpnpose.file_name import printable
 from cpnpose.pose.keypoints import KEYPOINT_NAMES, SKELETON
 from cpnpose.pose.types import VideoInfo
 
@@ -186,18 +187,21 @@ def header_text(header: Header) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """``value`` with only what JSON knows: paths and fractions become text, numbers that are none become null."""
+    """``value`` with only what JSON knows: paths and fractions become text, numbers that are none become null, and
+    file names printable."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {printable(str(key)): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    if value is None or isinstance(value, (bool, int, str)):
+    if isinstance(value, str):
+        return printable(value)
+    if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if hasattr(value, "tolist"):
         return _plain(value.tolist())
-    return str(value)
+    return printable(str(value))
 
 
 def _differences(name: str, ours: Any, theirs: Any) -> list[str]:

@@ -155,10 +155,11 @@ class JsonlWriter:
     def _start(self, overwrite: bool) -> None:
         refuse_existing(self.path, overwrite)
         if self.partial.exists() and not overwrite:
-            raise OutputError(
-                f"{self.partial} holds a run that was not finished. Use --resume to go on with it, "
-                "or --overwrite to start anew"
+            resumable = self.header.kind == "video"
+            remedy = (
+                "Use `cpnpose video --resume` to go on with it, or" if resumable else "Rename it to keep it, or use"
             )
+            raise OutputError(f"{self.partial} holds a run that was not finished. {remedy} --overwrite to start anew")
         with writing(self.path):
             self._binary = self.partial.open("wb")
         try:

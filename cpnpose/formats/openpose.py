@@ -1,4 +1,4 @@
-"""OpenPose's folder of JSON files: one file per frame, ``NAME_000000000000_keypoints.json``.
+"""OpenPose's folder of JSON files: ``NAME_000000000000_keypoints.json`` a frame, ``NAME_keypoints.json`` an image.
 
 Format: OpenPose 1.3, doc/02_output.md of CMU-Perceptual-Computing-Lab/openpose.
 """
@@ -6,15 +6,17 @@ Format: OpenPose 1.3, doc/02_output.md of CMU-Perceptual-Computing-Lab/openpose.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
+from posixpath import splitext
 from typing import Any
 
 import numpy as np
 
 from cpnpose.errors import OptionError
 from cpnpose.formats.coco import joined
-from cpnpose.formats.frame_record import track_ids
+from cpnpose.formats.frame_record import image_file, track_ids
 from cpnpose.formats.header import Header, source_stem
 from cpnpose.formats.output_file import output_folder
 from cpnpose.pose.types import FloatArray, FrameResult, Poses
@@ -38,6 +40,8 @@ EMPTY_PARTS = (
     "hand_right_keypoints_3d",
 )
 PATTERN = "*_keypoints.json"
+NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
+"""What one system or another does not allow in the name of a file."""
 
 
 def write_openpose(
@@ -50,6 +54,9 @@ def write_openpose(
 ) -> None:
     """Write a folder with one file per frame, those without people included.
 
+    Files of a set of images are named after them, with the folders that they lie in: ``below_b_keypoints.json`` of
+    ``below/b.png``; where two would have one name, the later gets its position too, as a frame of a video has it.
+
     ``person_id`` is the track id, or -1. ``layout`` is ``COCO`` (18 points) or ``BODY_25``; the six points of the feet,
     which we do not have, are 0, 0, 0: OpenPose's way to say "not found". Neck and mid-hip are midpoints, their score
     the lesser of the two.
@@ -61,11 +68,22 @@ def write_openpose(
     if layout not in LAYOUTS:
         raise OptionError(f"OpenPose has no layout {layout!r} here. Choose {' or '.join(LAYOUTS)}")
     stem = source_stem(header)
+    taken: set[str] = set()
     with output_folder(path, PATTERN, overwrite=overwrite) as folder:
         for result in frames:
             document = {"version": 1.3, "people": _people(result.poses, LAYOUTS[layout])}
-            name = f"{stem}_{result.frame.index:012d}_keypoints.json"
-            (folder / name).write_text(json.dumps(document, separators=(",", ":")))
+            image, position = image_file(result), f"_{result.frame.index:012d}"
+            name = stem + position if image is None else _image_name(image, position, taken)
+            (folder / f"{name}_keypoints.json").write_text(json.dumps(document, separators=(",", ":")))
+
+
+def _image_name(image: str, position: str, taken: set[str]) -> str:
+    """The name of an image's file, which is added to ``taken``: capitals make no difference, as on some systems."""
+    name = NOT_IN_NAMES.sub("_", splitext(image)[0])
+    while name.casefold() in taken:
+        name += position
+    taken.add(name.casefold())
+    return name
 
 
 def _people(poses: Poses, layout: tuple[int, ...]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from cpnpose.file_name import printable
 from cpnpose.formats.frame_record import rounded
 from cpnpose.formats.header import Header
 from cpnpose.formats.output_file import OutputFile
@@ -53,7 +54,7 @@ def _write_person(header: Header, people: Trajectories, track: Keypoints, path: 
     rate = f"{people.rate(header):.6g}"
     count = len(track)
     rows: list[list[Any]] = [
-        ["PathFileType", 4, "(X/Y/Z)", path.name],
+        ["PathFileType", 4, "(X/Y/Z)", printable(path.name)],
         [
             "DataRate",
             "CameraRate",

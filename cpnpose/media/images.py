@@ -65,8 +65,9 @@ def _is_image(path: Path, root: Path) -> bool:
 def read_image(path: str | Path) -> ImageArray:
     """Read an image: (H, W, 3) uint8 RGB, upright by its EXIF orientation.
 
-    Grey becomes RGB, 16 bits become 8, transparent pixels are laid over black. Raises :class:`InputError`, naming the
-    file, where it is missing or cannot be decoded.
+    Grey becomes RGB, 16 bits become 8, other depths are scaled so that their brightest pixel (at least 1) becomes 255,
+    and transparent pixels are laid over black. Raises :class:`InputError`, naming the file, where it is missing or
+    cannot be decoded.
     """
     try:
         data = np.fromfile(path, dtype=np.uint8)
@@ -81,11 +82,12 @@ def read_image(path: str | Path) -> ImageArray:
         stored = pixels if jpeg else cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise InputError(f"{path}: cannot be decoded ({error.err}). Check that the file is whole.") from error
-    if pixels is None and stored is not None and stored.ndim == 2:  # grey TIFF of floating point numbers
-        pixels = cv2.cvtColor(stored, cv2.COLOR_GRAY2BGR)
-    if pixels is None or stored is None:
+    if stored is None:
         raise InputError(f"{path}: is no image that can be decoded. Check that the file is whole and an image.")
-    image = _to_8_bit(pixels)
+    # OpenCV gives no colours for TIFF that is deeper than 16 bits and grey or transparent.
+    image = _to_8_bit(pixels) if pixels is not None else _to_bgr(_to_8_bit(stored))
+    if image is None:
+        raise InputError(f"{path}: has {stored.shape[2]} channels, which cannot be shown. Save it as RGB or grey.")
     if stored.ndim == 3 and stored.shape[2] == 4:
         image = _over_black(image, _to_8_bit(stored))
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
@@ -103,12 +105,19 @@ def _over_black(upright: ImageArray, stored: ImageArray) -> ImageArray:
     return upright
 
 
+def _to_bgr(stored: ImageArray) -> ImageArray | None:
+    """(H, W, 3) of grey (H, W), BGR or BGRA; None for another number of channels."""
+    if stored.ndim == 2:
+        return np.repeat(stored[..., None], 3, axis=2)
+    return np.ascontiguousarray(stored[..., :3]) if stored.shape[2] in (3, 4) else None
+
+
 def _to_8_bit(pixels: npt.NDArray[Any]) -> ImageArray:
     if pixels.dtype == np.uint8:
         return np.asarray(pixels, dtype=np.uint8)
     if pixels.dtype == np.uint16:
         return (pixels >> 8).astype(np.uint8)
-    # Floating point TIFF: 0 to 1 by convention; anything brighter is scaled by its maximum.
+    # TIFF of floating point numbers, 0 to 1 by convention, or of integers that rarely fill their 32 bits.
     finite = np.nan_to_num(pixels.astype(np.float32), posinf=0.0, neginf=0.0)
     scaled = finite * (255.0 / max(1.0, float(finite.max(initial=0.0))))
     return np.asarray(np.clip(scaled, 0, 255), dtype=np.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -27,6 +28,17 @@ def clip(tmp_path_factory: pytest.TempPathFactory, make_frames: Callable[..., li
         for frame, pts in zip(make_frames(12), ticks.tolist(), strict=True):
             writer.write(Frame(frame.index, pts, frame.time_base, pts / 12800, frame.image), frame.image)
     return path
+
+
+@pytest.fixture
+def odd_name(tmp_path: Path) -> Callable[[str], str]:
+    """A function that gives a file's ending a name that is no UTF-8; skips where file systems know none."""
+    try:
+        os.close(os.open(os.fsencode(tmp_path / "odd") + b"\xff", os.O_CREAT))
+        os.unlink(os.fsencode(tmp_path / "odd") + b"\xff")
+    except (OSError, ValueError):
+        pytest.skip("this file system takes only UTF-8")
+    return lambda suffix: os.fsdecode(b"\xff" + suffix.encode())
 
 
 @pytest.fixture

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,6 +81,30 @@ def test_existing_results_are_kept(cpnpose: Run, folder: Path) -> None:
     assert cpnpose("images", folder, "--overwrite").exit_code == 0
 
 
+def test_an_empty_folder_is_as_good_as_none(cpnpose: Run, folder: Path, tmp_path: Path) -> None:
+    for name in ("empty", "photos_pose", "empty.png"):
+        (tmp_path / name).mkdir()
+    for options in ((folder, "--out", tmp_path / "empty"), (folder,)):
+        done = cpnpose("images", *options)
+        assert done.exit_code == 0, done.stderr
+    assert {path.name for path in (tmp_path / "empty").iterdir()} == {"a.webp", "b2.jpg", "b10.png"}
+    assert cpnpose("images", folder / "b2.jpg", "--out", tmp_path / "empty.png").exit_code == 0
+    assert [path.name for path in (tmp_path / "empty.png").iterdir()] == ["b2.jpg"]
+
+
+def test_several_images_do_not_go_into_one(cpnpose: Run, folder: Path, tmp_path: Path) -> None:
+    drawn = tmp_path / "drawn.png"
+    for inputs in ((folder,), (folder / "b2.jpg", folder / "b10.png")):
+        done = cpnpose("images", *inputs, "--out", drawn)
+        assert done.exit_code == 2
+        assert "give a folder" in done.stderr
+        assert not drawn.exists()
+    assert cpnpose("images", folder / "*.png", "--out", drawn).exit_code == 0
+    assert drawn.is_file()
+    assert cpnpose("images", folder, "--out", drawn, "--no-draw", "--json").exit_code == 0
+    assert len(json.loads((tmp_path / "drawn.json").read_text())["frames"]) == 3
+
+
 def test_nothing_to_do(cpnpose: Run, tmp_path: Path) -> None:
     done = cpnpose("images", tmp_path, "--json")
     assert done.exit_code == 3
@@ -108,3 +135,59 @@ def test_pictures_named_from_elsewhere_stay_in_the_folder_of_results(
         assert result.exit_code == 0, result.stderr
         assert {path.name for path in (tmp_path / "results").rglob("*.png")} == {"up.png", "here.png"}
     assert (tmp_path / "up.png").read_bytes() == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("after", [0, 2])
+def test_ctrl_c_names_the_files_that_are_there(
+    cpnpose: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    from cpnpose.cli import images_run
+
+    class Interrupted(images_run.DataSinks):
+        def __enter__(self) -> Interrupted:
+            if not after:
+                os.kill(os.getpid(), signal.SIGINT)
+            return self
+
+        def write(self, *arguments: Any) -> None:
+            super().write(*arguments)
+            if self.frames_written == after:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(images_run, "DataSinks", Interrupted)
+    results = tmp_path / "results"
+    command = ("images", folder, "--out", results, "--json", "--jsonl", "--progress", "json")
+    done = cpnpose(*command)
+    assert done.exit_code == 130, done.stderr
+    end = next(json.loads(line) for line in done.stderr.splitlines() if '"event": "end"' in line)
+    there = {path.name for path in tmp_path.iterdir()} - {"photos"}
+    assert {Path(name).name for name in end["results"]} == there
+    assert there == ({"results", "results.json", "results.partial.jsonl"} if after else {"results.json"})
+    assert "--resume" not in done.stderr
+    monkeypatch.undo()
+    (tmp_path / "results.json").unlink()
+    again = cpnpose("images", folder, "--out", tmp_path / "results.jsonl")
+    assert again.exit_code == (4 if after else 0), again.stderr
+    assert "--resume" not in again.stderr
+    assert ("--overwrite" in again.stderr) == bool(after)
+
+
+def test_names_that_are_no_utf8(cpnpose: Run, folder: Path, tmp_path: Path, odd_name: Callable[[str], str]) -> None:
+    odd = folder / odd_name(".png")
+    odd.write_bytes((folder / "b10.png").read_bytes())
+    (folder / odd_name("bad.png")).write_text("no image")
+    results = tmp_path / "results"
+    done = cpnpose("images", folder, "--out", results, "--json", "--jsonl", "--csv")
+    assert done.exit_code == 3, done.stderr
+    assert r"\xffbad.png: is no image" in done.stderr
+    assert (results / odd.name).is_file()
+    for name in ("results.json", "results.jsonl", "results.csv"):
+        assert r"\xff.png" in (tmp_path / name).read_text(encoding="utf-8").replace(r"\\", "\\"), name
+    assert r"\\xff.png" in cpnpose("images", folder, "--out", "-").stdout
+    alone = cpnpose("images", odd, "--json", "--progress", "json")
+    assert alone.exit_code == 0, alone.stderr
+    record = folder / odd_name("_pose.json")
+    assert json.loads(record.read_text(encoding="utf-8"))["source"]["file"] == r"\xff.png"
+    assert json.loads(alone.stderr.splitlines()[-1])["results"] == [str(folder / r"\xff_pose.json")]
+    assert cpnpose("convert", record, "--to", "alphapose", networks=False).exit_code == 0

@@ -128,3 +128,21 @@ def test_an_error_while_it_runs_leaves_no_half_file(
     assert done.exit_code == 4
     assert "no space is left" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_a_name_that_is_no_utf8(cpnpose: Run, clip: Path, tmp_path: Path, odd_name: Callable[[str], str]) -> None:
+    source = tmp_path / odd_name(".mp4")
+    source.write_bytes(clip.read_bytes())
+    done = cpnpose("video", source, "--out", tmp_path / odd_name("o.mp4"), "--json", "--jsonl", "--csv")
+    assert done.exit_code == 0, done.stderr
+    assert str(tmp_path / r"\xffo.jsonl") in done.stderr
+    record = tmp_path / odd_name("o.jsonl")
+    header, *frames = map(json.loads, record.read_text(encoding="utf-8").splitlines())
+    assert header["source"]["file"] == r"\xff.mp4"
+    assert len(frames) == 12
+    again = cpnpose("video", source, "--out", tmp_path / odd_name("o.mp4"), "--jsonl", "--resume")
+    assert again.exit_code == 0, again.stderr
+    for command in (("convert", record, "--to", "trc"), ("report", record), ("smooth", record)):
+        done = cpnpose(*command, networks=False)
+        assert done.exit_code == 0, done.stderr
+    assert cpnpose("render", record, source, "--overwrite", networks=False).exit_code == 0

@@ -33,12 +33,30 @@ def test_pycocotools_reads_what_was_written(tmp_path, header, clip):
             assert annotation["score"] == pytest.approx(float(result.poses.scores[row]), abs=5.1e-5)
 
 
-def test_images_with_numbers_for_names_keep_their_number(tmp_path, header, clip):
-    names = ["val2017/000000000139.jpg", "b.jpg"]
+@pytest.mark.parametrize(
+    ("names", "ids"),
+    [
+        (["val2017/000000000139.jpg", "val2017/7.png"], [139, 7]),
+        (["b.jpg", "0.jpg"], [0, 2]),
+        (["139.jpg", "b.jpg"], [0, 2]),
+        (["day1/5.jpg", "day2/005.jpg"], [0, 2]),
+        (["5.jpg", "5.png"], [0, 2]),
+    ],
+)
+def test_image_ids_are_the_numbers_of_the_names_or_positions_and_never_meet(tmp_path, header, clip, names, ids):
     frames = [ImageResult(clip[at].frame, clip[at].poses, file=name) for at, name in zip([0, 2], names, strict=True)]
     write_coco(header, frames, tmp_path / "results.json")
     entries = json.loads((tmp_path / "results.json").read_text())
-    assert [entry["image_id"] for entry in entries] == [139, 139, 2, 2]
+    assert [entry["image_id"] for entry in entries] == [ids[0], ids[0], ids[1], ids[1]]
+    assert entries[2]["keypoints"][0] == pytest.approx(float(clip[2].poses.keypoints_xy[0, 0, 0]), abs=5.1e-3)
+    assert list(entries[0]) == ["image_id", "category_id", "keypoints", "score"]
+
+
+def test_an_image_without_people_counts_among_the_names(tmp_path, header, clip):
+    """Its name is none, so nobody's number is taken, whoever is in the pictures."""
+    frames = [ImageResult(clip[at].frame, clip[at].poses, file=name) for at, name in enumerate(["9.jpg", "b.jpg"])]
+    write_coco(header, frames, tmp_path / "results.json")
+    assert {entry["image_id"] for entry in json.loads((tmp_path / "results.json").read_text())} == {0}
 
 
 def test_nobody_is_an_empty_list(tmp_path, header, clip):

@@ -27,6 +27,15 @@ def test_pandas_reads_the_four_header_rows(tmp_path, header, clip):
             np.testing.assert_allclose(row[place, :, 2], result.poses.keypoint_scores[at[0]], atol=5.1e-5)
 
 
+def test_a_first_frame_without_anybody_stays(tmp_path, header, clip):
+    pandas = pytest.importorskip("pandas")
+    write_deeplabcut(header, [clip[1], *clip[3:], clip[1]], tmp_path / "out.csv")
+    table = pandas.read_csv(tmp_path / "out.csv", header=[0, 1, 2, 3], index_col=0)
+    assert table.index.tolist() == [1, 3, 4, 1]
+    assert set(table.dtypes) == {np.dtype(np.float64)}
+    assert table.iloc[[0, 3]].isna().all(axis=None)
+
+
 def test_one_person_of_them(tmp_path, header, clip):
     write_deeplabcut(header, clip, tmp_path / "out.csv", person=3)
     lines = (tmp_path / "out.csv").read_text().splitlines()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cpnpose.errors import OptionError, OutputError
+from cpnpose.formats import ImageResult
 from cpnpose.formats.openpose import write_openpose
 
 ARMS = [f"{side}_{part}" for side in ("right", "left") for part in ("shoulder", "elbow", "wrist")]
@@ -45,6 +46,18 @@ def test_a_file_per_frame_with_points_in_openposes_order(tmp_path, header, clip,
             assert person["person_id"] == [int(result.poses.track_ids[row])]
             for part in ("face", "hand_left", "hand_right"):
                 assert person[f"{part}_keypoints_2d"] == person[f"{part}_keypoints_3d"] == []
+
+
+def test_files_of_images_are_named_after_them(tmp_path, header, clip):
+    names = ["IMG (1).jpg", "below/b.v2.png", "a:b.png", "img (1).png", "none"]
+    files = ["IMG (1)", "below_b.v2", "a_b", "img (1)_000000000003", "none"]
+    frames = [ImageResult(result.frame, result.poses, file=name) for result, name in zip(clip, names, strict=True)]
+    write_openpose(header, frames, tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {f"{name}_keypoints.json" for name in files}
+    for file, result in zip(files, clip, strict=True):
+        people = json.loads((tmp_path / "out" / f"{file}_keypoints.json").read_text())["people"]
+        assert [person["person_id"][0] for person in people] == result.poses.track_ids.tolist()
+    write_openpose(header, frames, tmp_path / "out", overwrite=True)
 
 
 def test_missing_keypoints_are_zero_and_so_is_their_midpoint(tmp_path, header, make_poses, make_result):

@@ -119,6 +119,27 @@ def test_grey_deep_and_transparent_pixels(tmp_path: Path) -> None:
     assert np.abs(image[:, 5:].astype(int) - (100, 10, 5)).max() <= 1
 
 
+@pytest.mark.parametrize("kind", [np.int32, np.uint32, np.float32, np.float64])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_depths_that_opencv_does_not_show(tmp_path: Path, kind: type, channels: int) -> None:
+    """Scaled by the brightest number, whatever the depth; a fourth channel is transparency."""
+    top = 1 if issubclass(kind, np.floating) else 40000
+    stored = np.zeros((6, 8, 4), kind)
+    stored[..., 3] = top
+    stored[:3, :4, :3], stored[3:, :, 2] = top, top / 2
+    pixels = {1: stored[..., 2], 3: stored[..., :3], 4: stored}[channels]
+    assert cv2.imwrite(str(tmp_path / "deep.tiff"), np.ascontiguousarray(pixels))
+    image = read_image(tmp_path / "deep.tiff")
+    assert image.shape == (6, 8, 3)
+    assert (image[:3, :4] == 255).all()
+    assert (image[:3, 4:] == 0).all()
+    assert (image[3:] == ((127, 127, 127) if channels == 1 else (127, 0, 0))).all()
+    if channels == 4:
+        stored[:, 6:, 3] = 0
+        assert cv2.imwrite(str(tmp_path / "clear.tiff"), stored)
+        assert (read_image(tmp_path / "clear.tiff") == image * (np.arange(8) < 6)[:, None]).all()
+
+
 @pytest.mark.parametrize("content", [b"", b"this is no image" * 9, "half"])
 def test_unreadable_images_are_named(tmp_path: Path, content: bytes | str) -> None:
     if content == "half":

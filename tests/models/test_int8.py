@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -129,4 +130,6 @@ def test_from_the_command_line(tiny_weights: Path, tmp_path: Path) -> None:
         app, ["images", str(folder), "--json", "--out", str(poses), "--weights", str(out), "--detector", "none"]
     )
     assert result.exit_code == 0, result.output
-    assert (tmp_path / "poses.json").stat().st_size > 1000
+    record = json.loads((tmp_path / "poses.json").read_text())
+    assert len(record["frames"]) == 4
+    assert record["model"]["precision"] == "int8"
