@@ -333,6 +333,13 @@ def test_a_part_that_is_left_of_somebody_in_the_middle_of_the_picture_is_not_the
     assert ids(tracker.update(0.6, part, FRAME)) == [-1]
 
 
+def test_somebody_three_times_as_large_is_not_the_person() -> None:
+    tracker = PoseTracker()
+    for step in range(3):
+        assert ids(tracker.update(step / 5, person((600, 360), height=150, score=0.8), FRAME)) == [1]
+    assert ids(tracker.update(0.6, person((600, 360), height=450, score=0.8), FRAME)) == [-1]
+
+
 def test_something_small_at_the_edge_beside_somebody_is_not_the_person() -> None:
     tracker = PoseTracker()
     for step in range(3):
