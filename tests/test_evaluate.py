@@ -91,6 +91,17 @@ def test_known_degradations(truth: Path) -> None:
     assert keypoint_metrics(truth, predictions(truth, 500.0))["AP"] == 0
 
 
+@pytest.mark.parametrize("sides", [(SIDE, SIDE / 4), (SIDE / 4, SIDE)])
+def test_pck_is_measured_by_the_longer_side_of_the_box(truth: Path, sides: tuple[float, float]) -> None:
+    def narrow(content: dict[str, Any]) -> None:
+        for person in content["annotations"]:
+            person["bbox"][2:] = sides
+
+    change(truth, narrow)
+    assert keypoint_errors(truth, predictions(truth, 9.0))["pck"]["mean"] == 100
+    assert keypoint_errors(truth, predictions(truth, 11.0))["pck"]["mean"] == 0
+
+
 def test_nothing_found_is_zero(truth: Path) -> None:
     assert set(keypoint_metrics(truth, []).values()) == {0.0}
     assert keypoint_errors(truth, [])["people"] == 0
@@ -206,6 +217,22 @@ def test_boxes_of_a_file_give_what_annotated_boxes_give(options: EvaluationOptio
     (tmp_path / "others.json").write_text(json.dumps(others))
     with pytest.raises(InputError, match=r"others\.json: no box of any image of .*truth\.json"):
         evaluate_pose(dataclasses.replace(options, boxes=str(tmp_path / "others.json")))
+
+
+def test_of_two_boxes_around_the_same_person_the_surer_one_counts(options: EvaluationOptions, tmp_path: Path) -> None:
+    people = json.loads(options.annotations.read_text())["annotations"]
+    boxes = [
+        {"image_id": person["image_id"], "category_id": 1, "bbox": person["bbox"], "score": score}
+        for person in people
+        for score in (0.6, 0.8)
+    ]
+    (tmp_path / "double.json").write_text(json.dumps(boxes))
+    (tmp_path / "sure.json").write_text(json.dumps(boxes[1::2]))
+    double, sure = (dataclasses.replace(options, boxes=str(tmp_path / f"{name}.json")) for name in ("double", "sure"))
+    measured = evaluate_pose(double)
+    assert len(measured.results) == PEOPLE
+    assert measured.results == evaluate_pose(sure).results
+    assert len(evaluate_pose(dataclasses.replace(double, oks_nms=1.0)).results) == 2 * PEOPLE
 
 
 def test_a_detector_of_a_file_takes_the_place_of_the_named_one(options: EvaluationOptions, tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ def test_a_row_per_frame_and_person_and_one_for_empty_frames(tmp_path, header, c
     box = [float(rows[1][f"box_{part}"]) for part in ("x1", "y1", "x2", "y2")]
     np.testing.assert_allclose(box, poses.boxes_xyxy[1], atol=5.1e-3)
     assert float(rows[1]["score"]) == pytest.approx(float(poses.scores[1]), abs=5.1e-5)
+    assert float(rows[1]["box_score"]) == pytest.approx(float(poses.box_scores[1]), abs=5.1e-5)
 
 
 def test_extras_have_their_columns(tmp_path, header, rich_clip):
@@ -98,3 +99,14 @@ def test_interruption_keeps_whole_rows(tmp_path, header, clip):
     with pytest.raises(KeyboardInterrupt):
         run()
     assert len(rows_of(path)) == 2
+
+
+def test_an_error_leaves_no_file(tmp_path, header, clip):
+    def run():
+        with CsvWriter(tmp_path / "out.csv", header) as writer:
+            writer.write(clip[0])
+            raise ValueError("something else broke")
+
+    with pytest.raises(ValueError, match="something else"):
+        run()
+    assert list(tmp_path.iterdir()) == []

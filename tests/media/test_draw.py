@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import colorsys
+
 import numpy as np
 import pytest
 
 from cpnpose.errors import OptionError
 from cpnpose.media.blur import head_ellipses, people_mask
-from cpnpose.media.draw import LEFT_COLOR, MIDDLE_COLOR, RIGHT_COLOR, DrawStyle, draw_poses, id_color, line_widths
+from cpnpose.media.draw import (
+    LEFT_COLOR,
+    MIDDLE_COLOR,
+    RIGHT_COLOR,
+    DrawStyle,
+    draw_poses,
+    id_color,
+    line_widths,
+)
 from cpnpose.pose.types import Poses
 
 # A person who faces the camera, in a box of 100 x 250: the person's left is on the right of the picture.
@@ -93,6 +103,33 @@ def test_low_scores_are_not_drawn() -> None:
     assert np.array_equal(draw_poses(plain(), people((100, 20, 1), score=0.5)), plain())
 
 
+def test_the_threshold_itself_is_drawn() -> None:
+    assert not np.array_equal(draw_poses(plain(), people((100, 20, 1), score=0.61)), plain())
+    assert not np.array_equal(draw_poses(plain(), people((100, 20, 1), score=1.0), DrawStyle(threshold=1.0)), plain())
+
+
+def test_a_joint_with_half_a_place_is_not_drawn() -> None:
+    poses, without = people((100, 20, 1)), people((100, 20, 1))
+    poses.keypoints_xy[0, 9, 0] = np.nan
+    without.keypoint_scores[0, 9] = 0
+    assert np.array_equal(draw_poses(plain(), poses), draw_poses(plain(), without))
+
+
+def test_who_is_nearer_lies_on_top_in_any_order() -> None:
+    """The left wrist of somebody far away is where the right ankle of somebody near is."""
+    near = (50, 20, 1)
+    ankle = STANDING[16] + (50, 20)
+    far = (ankle[0] - 0.4 * STANDING[9, 0], ankle[1] - 0.4 * STANDING[9, 1], 0.4)
+    for order in ((near, far), (far, near)):
+        assert color_at(draw_poses(plain(), people(*order)), *ankle) == RIGHT_COLOR
+
+
+def test_lines_have_a_dark_outline_that_shows_on_any_ground() -> None:
+    for level in (90, 255):
+        image = draw_poses(np.full((300, 400, 3), level, np.uint8), people((100, 20, 1)))
+        assert (image.max(axis=2) < 60).sum() > 50
+
+
 def test_thickness_follows_the_person() -> None:
     assert line_widths(people((0, 0, 1), (0, 0, 4), (0, 0, 0.1), (0, 0, 40))).tolist() == [2, 8, 1, 16]
     assert line_widths(Poses.empty()).shape == (0,)
@@ -131,6 +168,39 @@ def test_boxes_and_ids() -> None:
     assert (numbered[:20, 220:235] == id_color(8)).all(axis=2).any()
     assert np.array_equal(numbered[:18, 10:60], plain()[:18, 10:60])
     assert id_color(3) != id_color(8)
+
+
+def test_boxes_are_their_four_sides() -> None:
+    changed = (draw_poses(plain(), people((100, 20, 1), score=0), DrawStyle(draw_boxes=True)) != 90).any(axis=2)
+    for x, y in ((100, 145), (200, 145), (150, 20), (150, 270)):
+        assert changed[y - 1 : y + 1, x - 1 : x + 1].any()
+    assert not changed[25:265, 105:195].any()
+
+
+@pytest.mark.parametrize("place", [(100, 20), (395, 100), (-90, 100), (100, -60), (100, 290)])
+def test_the_id_of_somebody_at_the_edge_can_be_read(place: tuple[int, int]) -> None:
+    poses = people((*place, 1), score=0, ids=[3])
+    inside, here = people((150, 40, 1), score=0, ids=[3]), DrawStyle(draw_ids=True)
+    shown, whole = ((draw_poses(plain(), p, here) == id_color(3)).all(axis=2).sum() for p in (poses, inside))
+    assert shown > 0.9 * whole > 0
+
+
+def test_who_has_no_id_has_no_number() -> None:
+    numbers = DrawStyle(draw_ids=True, draw_unnamed=True)
+    assert np.array_equal(draw_poses(plain(), people((100, 20, 1), score=0, ids=[-1]), numbers), plain())
+
+
+def test_following_ids_have_hues_far_apart() -> None:
+    hues = np.array([colorsys.rgb_to_hsv(*(value / 255 for value in id_color(number)))[0] for number in range(1, 40)])
+    apart = np.abs(np.diff(hues))
+    assert np.minimum(apart, 1 - apart).min() > 0.3
+
+
+def test_heads_are_covered_on_a_blurred_background_too() -> None:
+    image, poses = texture(), people((150, 20, 1))
+    style = DrawStyle(background="blur", blur_faces=True, threshold=9.0)
+    region = (slice(32, 42), slice(190, 210))
+    assert draw_poses(image, poses, style).astype(float)[region].std() < 0.35 * image[region].std()
 
 
 def test_black_background_shows_the_skeleton_only() -> None:

@@ -36,9 +36,20 @@ def test_the_box_grows_with_the_person() -> None:
 def test_a_joint_that_comes_or_goes_does_not_move_the_box() -> None:
     carried = CarriedBoxes(poses(PERSON))
     now = poses(PERSON)
-    now.keypoints_xy[0, 9] = (900, 900)
-    now.keypoint_scores[0, 9] = 0.55
-    np.testing.assert_allclose(carried.next(now).boxes_xyxy, PERSON, atol=15)
+    lowest = now.keypoints_xy[0, :, 1].argmax()
+    now.keypoints_xy[0, lowest] = (900, 900)
+    now.keypoint_scores[0, lowest] = 0.55
+    np.testing.assert_allclose(carried.next(now).boxes_xyxy, PERSON, atol=1e-3)
+
+
+def test_joints_that_are_fairly_sure_count_and_two_are_too_few() -> None:
+    scores = np.full(17, 0.9)
+    scores[:2] = 1.3
+    for others, moved in ((0.9, 12), (0.5, 0)):
+        scores[2:] = others
+        carried = CarriedBoxes(poses(PERSON, scores=scores))
+        found = carried.next(poses(PERSON, scores=scores, shift=(12, 0)))
+        np.testing.assert_allclose(found.boxes_xyxy, PERSON + np.array([moved, 0, moved, 0]), atol=1e-3)
 
 
 def test_without_sure_joints_the_box_stays() -> None:
@@ -63,9 +74,27 @@ def test_lost_people() -> None:
     assert carried.is_lost(gone, size)
 
 
+def test_who_has_left_the_picture_over_any_side_is_lost() -> None:
+    size, carried = (300, 600), CarriedBoxes(poses(PERSON))
+    for shift, lost in (
+        ((300, 0), False),
+        ((480, 0), True),
+        ((-140, 0), True),
+        ((0, 160), True),
+        ((0, -160), True),
+    ):
+        assert carried.is_lost(poses(PERSON + np.tile(np.array(shift, np.float32), 2)), size) is lost, shift
+
+
+def test_who_is_half_hidden_is_not_lost() -> None:
+    scores = np.where(np.arange(17) < 8, 1.3, 0.5)
+    assert not CarriedBoxes(poses(PERSON)).is_lost(poses(PERSON, scores=scores), (300, 300))
+
+
 def test_people_who_were_never_sure_are_not_lost() -> None:
-    weak = poses(PERSON, scores=0.6)
+    weak, weaker = poses(PERSON, scores=0.6), poses(PERSON, scores=0.53)
     assert not CarriedBoxes(weak).is_lost(weak, (300, 300))
+    assert not CarriedBoxes(weak).is_lost(weaker, (300, 300))
 
 
 def test_two_people_who_become_one_are_lost() -> None:
@@ -73,6 +102,8 @@ def test_two_people_who_become_one_are_lost() -> None:
     together = np.concatenate([PERSON, PERSON + 2])
     assert CarriedBoxes(poses(apart)).is_lost(poses(together), (300, 300))
     assert not CarriedBoxes(poses(together)).is_lost(poses(together), (300, 300))
+    passing = np.concatenate([PERSON, PERSON + np.array([20, 0, 20, 0], np.float32)])
+    assert not CarriedBoxes(poses(apart)).is_lost(poses(passing), (300, 300))
 
 
 def test_scene_cuts() -> None:
@@ -83,3 +114,4 @@ def test_scene_cuts() -> None:
     assert not cuts.is_cut(np.roll(first, 2, axis=1) // 2 + first // 2)
     assert cuts.is_cut(np.full_like(first, 250))
     assert not cuts.is_cut(np.full_like(first, 250))
+    assert cuts.is_cut(np.full_like(first, 200))

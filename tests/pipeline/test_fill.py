@@ -9,7 +9,7 @@ import pytest
 
 from cpnpose.errors import OptionError
 from cpnpose.pipeline.fill import FillOptions, fill_gaps, without_filled
-from cpnpose.pose.types import FLAG_FILLED, Frame, FrameResult, Poses
+from cpnpose.pose.types import FLAG_FILLED, FLAG_SWAPPED, Frame, FrameResult, Poses
 
 
 def result(time_s: float, people: dict[int, float], low: tuple[int, ...] = ()) -> FrameResult:
@@ -88,6 +88,40 @@ def test_missed_frame_next_to_an_unsure_joint() -> None:
     filled = list(fill_gaps(frames, FillOptions(max_gap_s=0.4)))
     np.testing.assert_allclose(filled[2].poses.keypoints_xy[0], 2.0, rtol=1e-5)
     np.testing.assert_allclose(filled[1].poses.keypoints_xy[0], 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("score", "replaced"), [(0.65, True), (0.69, True), (0.71, False), (0.9, False)])
+def test_a_joint_below_seven_tenths_counts_as_not_seen(score: float, replaced: bool) -> None:
+    frames = [result(0.0, {1: 10}), result(0.1, {1: 20}, low=(9,)), result(0.2, {1: 30})]
+    frames[1].poses.keypoint_scores[0, 9] = score
+    place = list(fill_gaps(frames))[1].poses.keypoints_xy[0, 9, 0]
+    assert place == pytest.approx(20 if replaced else 999, rel=1e-6)
+
+
+def test_without_a_wish_gaps_up_to_three_tenths_of_a_second_are_filled() -> None:
+    for gap_s, people in ((0.28, 1), (0.4, 0)):
+        frames = [result(0.0, {1: 10}), result(0.1, {}), result(gap_s, {1: 20})]
+        assert [len(r.poses) for r in fill_gaps(frames)] == [1, people, 1]
+
+
+def test_who_is_added_has_the_lower_scores_of_both_sides() -> None:
+    frames = [result(0.0, {1: 10}), result(0.1, {}), result(0.2, {1: 20})]
+    frames[0].poses.keypoint_scores[0, :8] = 0.8
+    frames[2].poses.keypoint_scores[0, 8:] = 0.9
+    for low, high in ((0, 2), (2, 0)):
+        frames[low].poses.scores[0], frames[high].poses.scores[0] = 0.75, 1.1
+        added = list(fill_gaps(frames))[1].poses
+        assert added.scores[0] == pytest.approx(0.75)
+        assert added.keypoint_scores[0].tolist() == pytest.approx([0.8] * 8 + [0.9] * 9)
+
+
+def test_other_flags_of_a_replaced_joint_stay() -> None:
+    frames = [result(0.0, {1: 10}), result(0.1, {1: 20}, low=(9,)), result(0.2, {1: 30})]
+    flags = np.full((1, 17), FLAG_SWAPPED, np.uint8)
+    frames[1] = replace(frames[1], poses=replace(frames[1].poses, flags=flags))
+    after = list(fill_gaps(frames))[1].poses.flags
+    assert after is not None
+    assert after[0, 8:11].tolist() == [FLAG_SWAPPED, FLAG_SWAPPED | FLAG_FILLED, FLAG_SWAPPED]
 
 
 def test_untracked_people_and_uncertainty_pass() -> None:

@@ -10,10 +10,11 @@ import torch
 
 from cpnpose.pipeline.detect import PersonDetector, WholeImageDetector
 from cpnpose.pipeline.estimate import load_pose_network
-from cpnpose.pipeline.follow import Follower, as_estimated, with_weak_people
+from cpnpose.pipeline.follow import Follower, as_estimated, stream_settings, with_weak_people
 from cpnpose.pipeline.options import StreamOptions
 from cpnpose.pipeline.stream import run, run_serial
-from cpnpose.pose.types import FloatArray, Frame, ImageArray, Poses
+from cpnpose.pipeline.track import PoseTracker
+from cpnpose.pose.types import FLAG_FILLED, FLAG_SWAPPED, FloatArray, Frame, ImageArray, Poses
 
 MakeFrames = Callable[..., list[Frame]]
 
@@ -107,6 +108,10 @@ def test_thresholds_of_both_stages() -> None:
     weak, options = with_weak_people(PersonDetector(OneFading(), score=0.4, track_score=0.7), StreamOptions())
     assert isinstance(weak, PersonDetector)
     assert (weak.score, weak.track_score, options.confident_score, options.drop_below) == (0.35, 0.7, 0.7, 0.7)
+    settings = stream_settings(detector, StreamOptions(detect_every=4))
+    assert settings["detect_every"] == 4
+    assert (settings["confident_score"], settings["drop_below"], settings["smooth"]) == (0.6, 0.6, "one-euro")
+    assert stream_settings(detector, StreamOptions(track=False))["smooth"] == "off"
     other = WholeImageDetector()
     assert with_weak_people(other, StreamOptions()) == (other, StreamOptions())
 
@@ -128,6 +133,66 @@ def test_followed_poses_give_back_what_the_network_said(make_frames: MakeFrames)
         np.testing.assert_allclose(as_estimated(after).keypoints_xy, before.keypoints_xy, atol=0.006)
         assert as_estimated(after).track_ids is None
     assert not np.array_equal(after.keypoints_xy, as_estimated(after).keypoints_xy)
+
+
+def test_filled_and_exchanged_poses_give_back_what_the_network_said() -> None:
+    """People who were added go, and scores and uncertainty are on the side where the network gave them."""
+    scores = np.linspace(0.6, 1.2, 17, dtype=np.float32)[None].repeat(2, axis=0)
+    flags = np.zeros((2, 17), np.uint8)
+    flags[0, [15, 16]] = FLAG_SWAPPED
+    flags[1] = FLAG_FILLED
+    two = poses(0).select([0, 0])
+    followed = replace(
+        two,
+        keypoint_scores=scores,
+        uncertainty_px=10 * scores,
+        raw_keypoints_xy=two.keypoints_xy + 1,
+        box_scores=np.array([0.9, 0], np.float32),
+        track_ids=np.array([1, 2]),
+        flags=flags,
+    )
+    before = as_estimated(followed)
+    order = [*range(15), 16, 15]
+    np.testing.assert_array_equal(before.keypoint_scores, scores[:1, order])
+    assert before.uncertainty_px is not None
+    np.testing.assert_array_equal(before.uncertainty_px, 10 * scores[:1, order])
+    np.testing.assert_array_equal(before.keypoints_xy, two.keypoints_xy[:1] + 1)
+    assert before.flags is before.track_ids is before.raw_keypoints_xy is None
+
+
+@pytest.mark.parametrize(("memory_s", "same"), [(0.5, False), (2.0, True)])
+def test_the_memory_asked_for_is_the_trackers(make_frames: MakeFrames, memory_s: float, same: bool) -> None:
+    follower, frames = Follower(StreamOptions(track_memory=memory_s)), make_frames(36)
+    first = follower.update(frames[0], poses(0)).track_ids
+    for frame in frames[1:30]:
+        follower.update(frame, Poses.empty())
+    for frame in frames[30:]:
+        last = follower.update(frame, poses(0)).track_ids
+    assert first is not None
+    assert last is not None
+    assert (first.tolist(), last.tolist()) == ([1], [1 if same else 2])
+
+
+def test_the_tracker_is_told_the_pictures_height_and_width(
+    make_frames: MakeFrames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, int]] = []
+
+    def update(self: PoseTracker, time_s: float, poses: Poses, frame_size: tuple[int, int]) -> Poses:
+        told.append(frame_size)
+        return poses
+
+    monkeypatch.setattr(PoseTracker, "update", update)
+    follower, frame = Follower(StreamOptions()), make_frames(1)[0]
+    follower.update(frame, poses(0))
+    follower.update(replace(frame, image=np.zeros((0, 0, 3), np.uint8)), poses(0), (720, 1280))
+    assert told == [(48, 64), (720, 1280)]
+
+
+def test_poses_are_rounded_as_in_a_record_before_they_are_followed(make_frames: MakeFrames) -> None:
+    after = Follower(StreamOptions(track=False)).update(make_frames(1)[0], poses(0.1237))
+    np.testing.assert_allclose(after.keypoints_xy, poses(0.1237).keypoints_xy.round(2), atol=1e-5)
+    assert np.abs(after.keypoints_xy - poses(0.1237).keypoints_xy).max() > 1e-3
 
 
 def test_nothing_is_asked_for(make_frames: MakeFrames) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -124,3 +125,18 @@ def test_map_gives_all_results_before_an_error_of_the_source() -> None:
     with pytest.raises(OSError, match="disk gone"):
         got.extend(map_in_order(lambda n: n, source(), workers=3, name="source"))
     assert got == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="a waiting thread cannot be interrupted here")
+def test_what_the_map_has_not_begun_when_it_is_interrupted_is_never_begun() -> None:
+    begun = []
+
+    def interrupt(number: int) -> None:
+        begun.append(number)
+        time.sleep(0.2)  # meanwhile the next item comes into the queue, and the result of this one is waited for
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        time.sleep(0.2)
+
+    with pytest.raises(KeyboardInterrupt):
+        next(map_in_order(interrupt, range(10), workers=1, name="interrupted"))
+    assert begun == [0]

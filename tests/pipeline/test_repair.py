@@ -10,7 +10,7 @@ import pytest
 
 from cpnpose.pipeline.follow import as_estimated
 from cpnpose.pipeline.repair import GROUPS, SwapOptions, repair_swaps
-from cpnpose.pose.types import FLAG_SWAPPED, Frame, FrameResult, Poses
+from cpnpose.pose.types import FLAG_FILLED, FLAG_SWAPPED, Frame, FrameResult, Poses
 
 HEIGHT = 300.0
 SPREAD = {"front": (0.08, 0.05), "half": (0.03, 0.6), "side": (0.0, 1.0)}
@@ -108,6 +108,33 @@ def test_flags_scores_and_raw_values_of_a_swap() -> None:
     undone = as_estimated(new)
     np.testing.assert_array_equal(undone.keypoints_xy, old.keypoints_xy)
     np.testing.assert_array_equal(undone.keypoint_scores, old.keypoint_scores)
+
+
+@pytest.mark.parametrize(("score", "found"), [(0.5, False), (0.53, False), (0.6, True)])
+def test_joints_that_are_hardly_seen_on_one_side_are_no_proof_of_a_swap(score: float, found: bool) -> None:
+    """A hidden leg is often taken for the other one, which is seen well and stays as it is."""
+    frames, _ = clip("front", 0.003, {50: [3]})
+    for result in frames:
+        result.poses.keypoint_scores[0, [14, 16]] = score
+    changed = np.flatnonzero(flags(list(repair_swaps(frames))).any(axis=1))
+    assert changed.tolist() == [50] * found
+
+
+def test_a_motion_from_where_joints_were_hardly_seen_proves_no_swap() -> None:
+    """Wrong places of two frames in which nobody could see the legs say nothing of the frame after them either."""
+    frames, _ = clip("front", 0.003, {50: [3]})
+    for result in frames[50:52]:
+        result.poses.keypoint_scores[0, 13:] = 0.5
+    assert not flags(list(repair_swaps(frames))).any()
+
+
+def test_older_flags_go_with_the_exchanged_joints() -> None:
+    frames, _ = clip("front", 0.003, {50: [3]})
+    before = np.zeros((1, 17), np.uint8)
+    before[0, 15] = FLAG_FILLED
+    frames[50] = replace(frames[50], poses=replace(frames[50].poses, flags=before))
+    after = flags(list(repair_swaps(frames)))[50]
+    assert after[13:].tolist() == [FLAG_SWAPPED, FLAG_SWAPPED, FLAG_SWAPPED, FLAG_SWAPPED | FLAG_FILLED]
 
 
 def test_a_person_who_turned_round_stays_as_the_network_says() -> None:

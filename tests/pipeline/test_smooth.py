@@ -108,6 +108,27 @@ def test_left_and_right_exchanged_for_a_moment_do_not_jump(fps: float) -> None:
     assert left[int(0.5 * fps) :].max() < 0.1 * 80
 
 
+@pytest.mark.parametrize(("apart", "damped"), [(0.03, False), (0.1, True)])
+def test_only_a_jump_of_some_length_to_the_other_side_is_doubted(apart: float, damped: bool) -> None:
+    """The eyes of somebody far away are so close together that to tremble is to be where the other one was."""
+    height, left, right = 300.0, 1, 2
+    path = np.zeros((12, 17, 2))
+    path[6:, left, 0] = apart * height
+    alone = smooth(path, 30, height)[6, left, 0]
+    path[:, right, 0] = apart * height
+    beside = smooth(path, 30, height)[6, left, 0]
+    assert bool(beside < 0.8 * alone) is damped
+    assert damped or beside == pytest.approx(alone)
+
+
+def test_from_a_score_of_1_2_a_joint_is_believed_fully() -> None:
+    path = np.zeros((12, 17, 2))
+    path[6:, WRIST, 0] = 60
+    full, enough, less = (smooth(path, 30, 300, weak_wrist(score))[6, WRIST, 0] for score in (1.5, 1.201, 1.1))
+    assert enough == pytest.approx(full)
+    assert less < full - 1
+
+
 @pytest.mark.parametrize("fps", RATES)
 def test_hardly_seen_joints_walk_along_with_the_others(fps: float) -> None:
     seconds = np.arange(int(4 * fps)) / fps

@@ -4,6 +4,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from cpnpose.pipeline.detect import WholeImageDetector
 from cpnpose.pipeline.estimate import PoseNetwork, load_pose_network
 from cpnpose.pipeline.options import StreamOptions
 from cpnpose.pipeline.stream import run, run_serial
-from cpnpose.pose.types import Detections, Frame, FrameResult, ImageArray, Poses
+from cpnpose.pose.types import Detections, Frame, FrameResult, ImageArray, PersonCrops, Poses
 
 MakeFrames = Callable[..., list[Frame]]
 
@@ -48,6 +49,24 @@ class SomePeople:
             boxes = np.array([[4 * n, 3 * n, 30 + 5 * n, 40 + 2 * n] for n in range(count)], np.float32)
             found.append(Detections(boxes.reshape(-1, 4), np.linspace(0.9, 0.6, count, dtype=np.float32)))
         return found
+
+
+class Steady(PoseNetwork):
+    """A network whose joints stand still in the box; each call takes the next of ``scores``, and keeps to the last."""
+
+    def __init__(self, network: PoseNetwork, scores: tuple[float, ...] = (1.4,)) -> None:
+        super().__init__(network.model, input_size=network.input_size, preprocessing=network.preprocessing)
+        self._scores = list(scores)
+
+    def __call__(self, crops: PersonCrops) -> Poses:
+        poses = super().__call__(crops)
+        score = self._scores.pop(0) if len(self._scores) > 1 else self._scores[0]
+        middle = (poses.boxes_xyxy[:, None, :2] + poses.boxes_xyxy[:, None, 2:]) / 2
+        return replace(
+            poses,
+            keypoints_xy=middle + np.arange(17, dtype=np.float32)[None, :, None],
+            keypoint_scores=np.full_like(poses.keypoint_scores, score),
+        )
 
 
 def assert_equal(first: list[FrameResult], second: list[FrameResult]) -> None:
@@ -105,21 +124,7 @@ def test_a_crowd_of_a_hundred(network: PoseNetwork, make_frames: MakeFrames) -> 
 
 
 def test_detect_every_n_asks_the_detector_in_every_nth_frame(network: PoseNetwork, make_frames: MakeFrames) -> None:
-    class Steady(PoseNetwork):
-        """Surely found joints, so that nobody is ever lost."""
-
-        def __call__(self, crops):  # type: ignore[no-untyped-def]
-            poses = super().__call__(crops)
-            return Poses(
-                (poses.boxes_xyxy[:, None, :2] + poses.boxes_xyxy[:, None, 2:]) / 2
-                + np.arange(17, dtype=np.float32)[None, :, None],
-                np.full_like(poses.keypoint_scores, 1.4),
-                poses.scores,
-                poses.boxes_xyxy,
-                poses.box_scores,
-            )
-
-    steady = Steady(network.model, input_size=network.input_size, preprocessing=network.preprocessing)
+    steady = Steady(network)
     calls: list[int] = []
 
     def one_person(images: list[ImageArray], indices: Sequence[int] | None = None) -> list[Detections]:
@@ -135,6 +140,26 @@ def test_detect_every_n_asks_the_detector_in_every_nth_frame(network: PoseNetwor
     calls.clear()
     list(run(frames[:3] + dark, one_person, steady, StreamOptions(detect_every=5)))
     assert sorted(calls) == [0, 3, 8]
+
+
+@pytest.mark.parametrize("way", [run, run_serial])
+def test_who_was_lost_is_followed_from_where_the_detector_finds_him_again(
+    network: PoseNetwork, make_frames: MakeFrames, way: Callable[..., Iterator[FrameResult]]
+) -> None:
+    """Somebody is hardly seen from the second frame on: one more detection, not one in every frame."""
+    boxes = np.array([[10, 10, 40, 40], [22, 4, 38, 46]], np.float32)
+    calls: list[int] = []
+
+    def one_person(images: list[ImageArray], indices: Sequence[int] | None = None) -> list[Detections]:
+        assert indices is not None
+        calls.extend(indices)
+        return [Detections(boxes[[min(index, 1)]], np.array([0.8], np.float32)) for index in indices]
+
+    options = StreamOptions(detect_every=6, track=False)
+    results = list(way(make_frames(6), one_person, Steady(network, (1.4, 0.75)), options))
+    assert calls == [0, 1]
+    seen = np.concatenate([result.poses.boxes_xyxy for result in results])
+    np.testing.assert_allclose(seen, boxes[[0, 1, 1, 1, 1, 1]], atol=1e-3)
 
 
 @pytest.mark.parametrize("stage", ["decode", "detect", "network"])

@@ -312,6 +312,41 @@ def test_somebody_who_leaves_keeps_one_id_and_parts_get_none(fps: float) -> None
     assert seen == {1}
 
 
+@pytest.mark.parametrize("edge", ["bottom", "top"])
+def test_who_leaves_fast_keeps_the_id_until_the_last_strip(edge: str) -> None:
+    """At 5 fps a third of the person is left of one frame to the next: too little, anywhere but at the edge."""
+    tracker = PoseTracker()
+    for step, shown in enumerate((200, 200, 200, 60)):
+        poses = person((300, 620 + 0.5 * (200 - shown)), score=0.8)
+        poses.boxes_xyxy[0] = [265, 720 - shown, 335, 720]
+        if edge == "top":
+            poses.boxes_xyxy[0, 1::2] = [0, shown]
+            poses.keypoints_xy[..., 1] = 720 - poses.keypoints_xy[..., 1]
+        assert ids(tracker.update(step / 5, poses, FRAME)) == [1], step
+
+
+def test_a_part_that_is_left_of_somebody_in_the_middle_of_the_picture_is_not_the_person() -> None:
+    tracker = PoseTracker()
+    for step in range(3):
+        assert ids(tracker.update(step / 5, person((300, 400), score=0.8), FRAME)) == [1]
+    part = person((300, 400), height=70, score=0.8)
+    assert ids(tracker.update(0.6, part, FRAME)) == [-1]
+
+
+def test_somebody_three_times_as_large_is_not_the_person() -> None:
+    tracker = PoseTracker()
+    for step in range(3):
+        assert ids(tracker.update(step / 5, person((600, 360), height=150, score=0.8), FRAME)) == [1]
+    assert ids(tracker.update(0.6, person((600, 360), height=450, score=0.8), FRAME)) == [-1]
+
+
+def test_something_small_at_the_edge_beside_somebody_is_not_the_person() -> None:
+    tracker = PoseTracker()
+    for step in range(3):
+        assert ids(tracker.update(step / 5, person((60, 300), score=0.8), FRAME)) == [1]
+    assert ids(tracker.update(0.6, person((17, 295), height=70, score=0.8), FRAME)) == [-1]
+
+
 def around(first: Poses, second: Poses, score: float) -> Poses:
     """Two people, and a surer pose whose box is the box around both."""
     both = np.concatenate([first.boxes_xyxy, second.boxes_xyxy])

@@ -45,6 +45,11 @@ def test_person_without_labels_and_empty_sides() -> None:
     assert oks(people, np.zeros((0, 17, 2)), np.zeros((0, 17), bool), np.zeros(0)).shape == (2, 0)
 
 
+def test_a_person_without_extent_is_like_nobody_but_itself() -> None:
+    people = random_people(2, 5)
+    np.testing.assert_array_equal(oks(people, people, np.ones((2, 17), bool), np.zeros(2)), np.eye(2))
+
+
 def test_agrees_with_pycocotools() -> None:
     coco_module = pytest.importorskip("pycocotools.coco")
     evaluation_module = pytest.importorskip("pycocotools.cocoeval")

@@ -132,6 +132,39 @@ def test_the_box_of_a_turned_person_hugs_it(tmp_path: Path) -> None:
     assert widest > 2
 
 
+@pytest.mark.parametrize("turn", [0.0, 1.0])
+def test_boxes_lie_on_the_pixels_to_a_fraction_of_a_pixel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turn: float
+) -> None:
+    """Scaled, mirrored, turned: the middle of a disc is the middle of its box, far under half a pixel apart."""
+    monkeypatch.setattr("cpnpose.training.detector_augment.recolour", lambda image, rng: image)
+    pixels = np.full((60, 80, 3), 127, np.uint8)
+    cv2.circle(pixels, (25, 33), 12, (255, 255, 255), -1, cv2.LINE_AA)
+    cv2.imwrite(str(tmp_path / "disc.png"), pixels)
+    sample = BoxSample(
+        path=tmp_path / "disc.png",
+        image_id=0,
+        boxes_xyxy=np.array([[13, 21, 38, 46]], np.float32),
+        ignore_xyxy=np.zeros((0, 4), np.float32),
+        complete=True,
+    )
+    seen = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        canvas = compose(
+            BoxDataset([sample]), rng, (150, 190), nominal_side=150.0, mosaic=0.0, turn=turn, turn_degrees=90.0
+        )
+        heat = canvas.pixels[..., 0].astype(float) - 127
+        shown = np.nonzero(heat)
+        if not len(canvas.boxes_xyxy) or min(*shown[0], *shown[1]) < 2 or shown[0].max() > 147 or shown[1].max() > 187:
+            continue  # perhaps cut off
+        seen += 1
+        middle = [(heat.sum(axis) * (np.arange(heat.shape[1 - axis]) + 0.5)).sum() / heat.sum() for axis in (0, 1)]
+        box = canvas.boxes_xyxy[0]
+        np.testing.assert_allclose((box[:2] + box[2:]) / 2, middle, atol=0.15)
+    assert seen > 15
+
+
 def test_a_batch_depends_on_seed_and_step_only(options: DetectorTraining) -> None:
     def batch(number: int, seed: int = 0) -> torch.Tensor:
         dataset = BoxDataset(read_samples(options.annotations[0], options.data))
