@@ -75,17 +75,16 @@ def _standing_costs(labels: _Array, heads: _Array, points: _Array) -> _Array:
     count = len(labels)
     own = np.eye(count, dtype=bool)[:, None]
     head_costs = (_covered(labels, heads) * np.where(own, _OWN_HEAD, _OTHER_HEAD)).sum(axis=2)
-    inside = np.zeros(labels.shape[:2])
-    for person, of_person in enumerate(points):
-        at = of_person[None, None]
-        hit = ((at >= labels[..., None, :2]) & (at <= labels[..., None, 2:])).all(axis=3).sum(axis=2)
-        inside += hit * np.where(np.arange(count) == person, _OWN_POINT, _OTHER_POINT)[:, None]
-    return np.asarray(_PREFERENCE + head_costs + inside)
+    x, y = points.reshape(-1, 2).T
+    left, top, right, bottom = np.moveaxis(labels[..., None], -2, 0)
+    hits = (x >= left) & (x <= right) & (y >= top) & (y <= bottom)
+    inside = hits.reshape(*hits.shape[:2], count, -1).sum(axis=3)
+    return np.asarray(_PREFERENCE + head_costs + (inside * np.where(own, _OWN_POINT, _OTHER_POINT)).sum(axis=2))
 
 
 def _covered(labels: _Array, others: _Array) -> _Array:
     """(..., M): the share of each label (..., 4) that lies on each of ``others`` (M, 4)."""
-    low = np.maximum(labels[..., None, :2], others[:, :2])
-    high = np.minimum(labels[..., None, 2:], others[:, 2:])
-    area = np.prod(labels[..., 2:] - labels[..., :2], axis=-1)
-    return np.asarray(np.prod(np.maximum(high - low, 0), axis=-1) / np.maximum(area, 1)[..., None])
+    left, top, right, bottom = np.moveaxis(labels[..., None], -2, 0)
+    width = np.minimum(right, others[:, 2]) - np.maximum(left, others[:, 0])
+    height = np.minimum(bottom, others[:, 3]) - np.maximum(top, others[:, 1])
+    return np.asarray(np.maximum(width, 0) * np.maximum(height, 0) / np.maximum((right - left) * (bottom - top), 1))
