@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cpnpose.cli import pipeline_arguments as args
+from cpnpose.cli.effects import drawing_options, refuse_idle, refuse_idle_angles
 from cpnpose.cli.outputs import ADDED, Outputs, Switches, picture_path, plan_images, refuse, refuse_inputs
 from cpnpose.errors import InputError
 
@@ -75,6 +76,10 @@ def images(
         paths = [Path(os.path.normpath(path.absolute())) for path in paths]  # so that they have a common folder
     base = base_folder(inputs, paths)
     outputs = plan(inputs, base, out, Switches(json, jsonl, csv, picture=False if no_draw else None))
+    refuse_idle_angles(angles, [outputs])
+    if outputs.picture is None:
+        drawing = drawing_options(draw_threshold, draw_boxes, False, background, blur_faces)
+        refuse_idle(drawing, "no images are drawn; name their folder by --out, or leave it out")
     names = [path.relative_to(base).as_posix() for path in paths]
     refuse(outputs, [str(path) for path in paths], overwrite=overwrite)
     if outputs.picture is not None:

@@ -10,6 +10,7 @@ import typer
 
 NETWORKS, DATA, DRAWING, MOTION = "Networks", "Data out", "Drawing", "Over time"
 RUN = "Run"
+TRACK_MEMORY_S = 2.5
 
 
 class ProgressChoice(StrEnum):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cpnpose.cli.pipeline_arguments import Angles, Overwrite, Quiet
+from cpnpose.cli.effects import refuse_idle
+from cpnpose.cli.pipeline_arguments import TRACK_MEMORY_S, Angles, Overwrite, Quiet
 from cpnpose.cli.record_files import Person, Record, count_frames, open_record, record_stem, write_data
 from cpnpose.errors import OptionError
 
@@ -35,7 +36,7 @@ def track(
     out: Out = None,
     memory: Annotated[
         float, typer.Option("--track-memory", min=0, help="Seconds for which a person is remembered.")
-    ] = 2.5,
+    ] = TRACK_MEMORY_S,
     angles: Angles = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -80,6 +81,9 @@ def smooth(
     """
     from cpnpose.pipeline.smooth import OneEuroOptions
 
+    if not one_euro:
+        filtering = {"--min-cutoff": min_cutoff is not None, "--beta": beta is not None}
+        refuse_idle(filtering, "they are of the filter; leave --no-one-euro out")
     header, frames = open_record(record, person)
     _refuse_images(header)
     given = {name: value for name, value in (("min_cutoff_hz", min_cutoff), ("beta", beta)) if value is not None}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cpnpose.cli import pipeline_arguments as args
+from cpnpose.cli.effects import refuse_idle
 from cpnpose.cli.outputs import Outputs, refuse
 from cpnpose.cli.record_files import Person, Record, open_record
 from cpnpose.errors import InputError, OptionError
@@ -52,6 +53,8 @@ def render(
     header, results = open_record(record, person)
     if header.kind == "images":
         raise OptionError("the record is of images, not of a video. Draw it with `cpnpose images`")
+    if "track_ids" not in header.extras:
+        refuse_idle({"--draw-ids": draw_ids}, "the record has no identities; run `cpnpose track` on it first")
     target = out or record.with_name(f"{Path(header.source).stem or 'video'}_pose.mp4")
     refuse(Outputs(picture=target), [video, str(record)], overwrite=overwrite)
 

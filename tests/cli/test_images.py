@@ -108,3 +108,17 @@ def test_pictures_named_from_elsewhere_stay_in_the_folder_of_results(
         assert result.exit_code == 0, result.stderr
         assert {path.name for path in (tmp_path / "results").rglob("*.png")} == {"up.png", "here.png"}
     assert (tmp_path / "up.png").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--angles"], "add --json, --jsonl or --csv"),
+        (["--json", "--draw-boxes"], "no images are drawn"),
+        (["--json", "--nms", "0.5"], "--nms has no effect with --detector none"),
+    ],
+)
+def test_options_without_effect_are_refused(cpnpose: Run, folder: Path, options: list[str], said: str) -> None:
+    done = cpnpose("images", folder, *options)
+    assert done.exit_code == 2
+    assert said in done.stderr

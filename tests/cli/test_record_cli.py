@@ -379,3 +379,18 @@ def test_the_sound_ends_with_a_record_that_ends_before_the_video(tracked, tmp_pa
     with av.open(str(tmp_path / "drawn.mp4")) as container:
         sound = container.streams.audio[0]
         assert 0.8 < float(sound.duration * sound.time_base) < 1.2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("convert", "RECORD", "--to", "mot", "--layout", "BODY_25"), "--layout has no effect: mot"),
+        (("smooth", "TRACKED", "--no-one-euro", "--beta", "1"), "--beta has no effect: "),
+        (("render", "RECORD", "VIDEO", "--draw-ids"), "run `cpnpose track` on it first"),
+    ],
+)
+def test_options_without_effect_are_refused(write, tracked, video, arguments, said):
+    paths = {"RECORD": write(walkers(), "plain.jsonl"), "TRACKED": tracked, "VIDEO": video}
+    done = run(*(paths.get(argument, argument) for argument in arguments))
+    assert done.exit_code == 2
+    assert said in done.stderr
