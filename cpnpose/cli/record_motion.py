@@ -68,9 +68,10 @@ def smooth(
     ] = 0.0,
     one_euro: Annotated[bool, typer.Option("--one-euro/--no-one-euro", help="Filter the keypoints over time.")] = True,
     min_cutoff: Annotated[
-        float | None, typer.Option("--min-cutoff", help="Cutoff frequency at rest in Hz: lower is calmer.")
+        float | None,
+        typer.Option("--min-cutoff", help="Cutoff frequency at rest in Hz: lower is calmer. Default: 0.5."),
     ] = None,
-    beta: Annotated[float | None, typer.Option("--beta", help="How the cutoff rises with speed.")] = None,
+    beta: Annotated[float | None, typer.Option("--beta", help="How the cutoff rises with speed. Default: 5.")] = None,
     angles: Angles = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,

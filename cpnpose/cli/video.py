@@ -54,7 +54,9 @@ def video(
     ] = False,
     no_video: Annotated[bool, typer.Option("--no-video", help="Write data only, whatever --out says.")] = False,
     start: Annotated[float, typer.Option("--start", help="Begin at this second.", min=0)] = 0.0,
-    end: Annotated[float | None, typer.Option("--end", help="Stop before this second.", min=0)] = None,
+    end: Annotated[
+        float | None, typer.Option("--end", help="Stop before this second. Default: the end.", min=0)
+    ] = None,
     every: Annotated[int, typer.Option("--every", help="Take every N-th frame.", min=1)] = 1,
     codec: args.Codec = None,
     crf: args.Crf = None,
