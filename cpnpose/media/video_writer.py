@@ -18,7 +18,7 @@ from cpnpose.media.codecs import choose_codec
 from cpnpose.media.encode import FrameEncoder
 from cpnpose.media.source import is_live
 from cpnpose.pose.types import Frame, ImageArray
-from cpnpose.whole_file import temporary_path, write_error
+from cpnpose.whole_file import remove_stale, temporary_path, write_error
 
 _FAILURES = (av.error.FFmpegError, OSError, ValueError)
 
@@ -62,6 +62,7 @@ class VideoWriter:
         chosen = choose_codec(self.path, codec, crf, preset)
         check_output(self.path, source, overwrite)
         self._overwrite, self._size = overwrite, size
+        remove_stale(self.path)
         self._temporary = temporary_path(self.path)
         self._origin: Fraction | None = None
         self._last_pts: int | None = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from fractions import Fraction
@@ -394,3 +396,31 @@ def test_options_without_effect_are_refused(write, tracked, video, arguments, sa
     done = run(*(paths.get(argument, argument) for argument in arguments))
     assert done.exit_code == 2
     assert said in done.stderr
+
+
+@pytest.mark.parametrize(("at", "said"), [(9, "drawn.mp4"), (0, "nothing was written")])
+def test_ctrl_c_in_render_says_what_is_there(tracked, video, tmp_path, monkeypatch, at, said):
+    import cpnpose.media.draw
+
+    draw, drawn = cpnpose.media.draw.draw_poses, []
+
+    def interrupted(image, poses, style):
+        if len(drawn) == at:
+            os.kill(os.getpid(), signal.SIGINT)
+        drawn.append(poses)
+        return draw(image, poses, style)
+
+    if at:
+        monkeypatch.setattr(cpnpose.media.draw, "draw_poses", interrupted)
+    else:  # before the first frame
+        monkeypatch.setattr("cpnpose.cli.record_render.with_frames", lambda *_: signal.raise_signal(signal.SIGINT))
+    done = run("render", tracked, video, "--out", tmp_path / "drawn.mp4")
+    assert done.exit_code == 130
+    last = next(line for line in done.stderr.splitlines() if "frames in" in line)
+    assert "interrupted" in last
+    assert said in last
+    assert (tmp_path / "drawn.mp4").exists() == bool(at)
+    if at:
+        with VideoReader(tmp_path / "drawn.mp4") as reader:
+            assert len(list(reader)) == 10 == len(drawn)  # the frame at hand is whole
+    assert not [path for path in tmp_path.iterdir() if ".part" in path.name]
