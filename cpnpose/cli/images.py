@@ -121,7 +121,8 @@ def images(
     estimator = PoseEstimator(options=options, names=names)
     unreadable = process_images(task, estimator, draw)
     if unreadable:
-        raise InputError(f"{unreadable} of {len(paths)} images could not be read; the others are done")
+        done = "the others are done" if unreadable < len(paths) else "check the paths"
+        raise InputError(f"{unreadable} of {len(paths)} images could not be read; {done}")
 
 
 def base_folder(inputs: list[str], paths: list[Path]) -> Path:

@@ -94,6 +94,8 @@ def process_images(task: ImageSet, estimator: PoseEstimator, draw: Draw) -> int:
             progress.end(names, interrupted=True)
             raise
         tally.damaged = len(unreadable)
+        if tally.frames_out == 0 and task.outputs.picture is not None:
+            names.remove(str(task.outputs.picture))  # nothing was drawn
     progress.end([*names, "standard output"] if task.outputs.stdout else names)
     return len(unreadable)
 

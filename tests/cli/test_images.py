@@ -47,6 +47,15 @@ def test_unreadable_files_are_told_and_skipped(cpnpose: Run, folder: Path, tmp_p
     assert len(json.loads((tmp_path / "o.json").read_text())["frames"]) == 3
 
 
+def test_where_nothing_could_be_read_no_result_is_named(cpnpose: Run, tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_text("no image")
+    done = cpnpose("images", tmp_path / "bad.jpg")
+    assert done.exit_code == 3
+    assert "bad_pose" not in done.stderr
+    assert "the others" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.jpg"]
+
+
 def test_a_single_file_and_a_pattern(cpnpose: Run, folder: Path, tmp_path: Path) -> None:
     assert cpnpose("images", folder / "b2.jpg", "--json", "--out", tmp_path / "drawn.png").exit_code == 0
     assert cv2.imread(str(tmp_path / "drawn.png")).shape == (50, 30, 3)
