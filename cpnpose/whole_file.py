@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
+import shutil
+import socket
+import sys
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -39,8 +44,50 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def temporary_path(path: Path) -> Path:
-    """A new hidden name in the same folder with the same ending."""
-    return path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(3)}.part{path.suffix}")
+    """A new hidden name in the same folder with the same ending; it tells the process that writes."""
+    writer = f"{_machine()}-{os.getpid()}-{secrets.token_hex(3)}"
+    return path.with_name(f".{path.stem}.{writer}.part{path.suffix}")
+
+
+def remove_stale(path: Path) -> None:
+    """Remove what processes of this machine that were killed have left under temporary names of ``path``.
+
+    Files of processes that live, or of other machines that share the folder, stay. On Windows, where one cannot ask
+    without harm whether a process lives, everything stays.
+    """
+    if sys.platform == "win32":
+        return
+    pattern = re.compile(
+        re.escape(f".{path.stem}.{_machine()}-") + r"(\d+)-[0-9a-f]{6}" + re.escape(f".part{path.suffix}")
+    )
+    with suppress(OSError):  # a folder that cannot be read is told when the file is written
+        for entry in os.scandir(path.parent):
+            match = pattern.fullmatch(entry.name)
+            if match is None or _lives(int(match[1])):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                os.unlink(entry.path)
+
+
+def _machine() -> str:
+    """Eight characters that differ between machines, and between containers of one machine that number their processes
+    each for itself."""
+    name = socket.gethostname()
+    with suppress(OSError):
+        name += os.readlink("/proc/self/ns/pid")
+    return f"{zlib.crc32(name.encode()):08x}"
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 @contextmanager
@@ -53,6 +100,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: the folder or file cannot be written.
     """
+    remove_stale(path)
     temporary = temporary_path(path)
     try:
         with writing(path):

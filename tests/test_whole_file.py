@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from cpnpose.errors import OutputError
-from cpnpose.whole_file import temporary_path, whole_file, writing
+from cpnpose.whole_file import remove_stale, temporary_path, whole_file, writing
 
 
 @pytest.mark.parametrize(
@@ -88,3 +90,37 @@ def test_temporary_names_are_new_and_keep_the_ending() -> None:
     names = {temporary_path(Path("/x/out.mp4")) for _ in range(20)}
     assert len(names) == 20
     assert {(p.parent, p.suffix, p.name[0]) for p in names} == {(Path("/x"), ".mp4", ".")}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there everything stays")
+def test_what_a_killed_process_left_goes_and_what_others_write_stays(tmp_path: Path) -> None:
+    path = tmp_path / "out [1].mp4"
+    code = f"from cpnpose.whole_file import *; p = temporary_path(Path({str(path)!r})); p.touch(); print(p)"
+    child = subprocess.Popen(
+        [sys.executable, "-c", f"{code}; import sys; sys.stdout.flush(); sys.stdin.read()"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).resolve().parents[1],
+    )  # fmt: skip
+    assert child.stdin is not None
+    assert child.stdout is not None
+    left = Path(child.stdout.readline().strip())
+    machine, process, token = left.name.split(".")[2].split("-")
+    elsewhere = left.with_name(left.name.replace(machine, "00000000"))
+    other_output = left.with_name(left.name.replace("out", "out2"))
+    no_temporary = left.with_name(left.name.replace(token, "mine"))
+    own = temporary_path(path)
+    for made in (elsewhere, other_output, no_temporary, own):
+        made.touch()
+    remove_stale(path)
+    assert left.exists()
+    child.kill()
+    child.communicate()
+    assert process == str(child.pid)
+    remove_stale(path)
+    assert not left.exists()
+    assert all(made.exists() for made in (elsewhere, other_output, no_temporary, own))
+    left.mkdir()
+    (left / "a.json").touch()
+    with whole_file(path) as part:
+        part.touch()
+    assert not left.exists()
+    remove_stale(tmp_path / "nowhere" / "a.json")

@@ -109,7 +109,7 @@ def _show(report: dict[str, Any]) -> None:
             if "calls" in row:
                 row["calls"] = f"{row['calls']} of {row['calls'] + row.pop('disturbed_calls')}"
         console.print(f"\n{title}", style="bold", highlight=False)
-        console.print(_table(rows))
+        _print_rows(console, rows)
 
 
 _HEADINGS = {
@@ -124,16 +124,12 @@ _HEADINGS = {
 """Short headings for a narrow terminal; the JSON has the long names."""
 
 
-def _table(rows: list[dict[str, Any]]) -> Any:
-    from rich.table import Table
+def _print_rows(console: Any, rows: list[dict[str, Any]]) -> None:
+    from cpnpose.cli.tables import print_table
 
-    table = Table()
-    for name in rows[0]:
-        left = isinstance(rows[0][name], str)
-        table.add_column(_HEADINGS.get(name, name.replace("_", " ")), justify="left" if left else "right")
-    for row in rows:
-        table.add_row(*map(_text, row.values()))
-    return table
+    headings = [_HEADINGS.get(name, name.replace("_", " ")) for name in rows[0]]
+    named = isinstance(next(iter(rows[0].values())), str)
+    print_table(console, headings, [list(map(_text, row.values())) for row in rows], names=named)
 
 
 def _text(value: Any) -> str:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from cpnpose.errors import OptionError
 
@@ -38,6 +37,7 @@ def evaluate_command(
     """Measure a pose network on annotated images by COCO's rules."""
     from rich.console import Console
 
+    from cpnpose.cli.tables import print_table
     from cpnpose.evaluate import EvaluationOptions, evaluate_pose, write_json
     from cpnpose.pipeline.memory import keep_freed_memory
 
@@ -53,25 +53,20 @@ def evaluate_command(
     measured = evaluate_pose(options)
     protocol = measured.report["protocol"]
     console = Console()
-    table = Table(title=", ".join(f"{key}: {value}" for key, value in protocol.items()))
-    for name in measured.metrics:
-        table.add_column(name, justify="right")
-    table.add_row(*(f"{value:.1f}" for value in measured.metrics.values()))
-    console.print(table)
-    console.print(_pck_table(measured.report["pck"], protocol["pck_alpha"]))
+    console.print(", ".join(f"{key}: {value}" for key, value in protocol.items()), highlight=False)
+    print_table(console, list(measured.metrics), [[f"{value:.1f}" for value in measured.metrics.values()]], names=False)
+    console.print(f"PCK within {protocol['pck_alpha']} of the box's longer side, percent", highlight=False)
+    print_table(console, ("joint", "left", "right", "middle"), _pck_rows(measured.report["pck"]))
     console.print(f"mean 1 - OKS: {measured.report['mean_oks_error']} over {measured.report['people']} people")
     for path, content in ((report, measured.report), (results, measured.results)):
         if path is not None:
             write_json(path, content)
 
 
-def _pck_table(pck: dict[str, float], alpha: float) -> Table:
-    """A row for each joint, left and right beside each other: it fits every terminal."""
-    table = Table(title=f"PCK within {alpha} of the box's longer side, percent")
-    for name in ("joint", "left", "right", "middle"):
-        table.add_column(name, justify="left" if name == "joint" else "right")
-    joints = dict.fromkeys(name.removeprefix("left_").removeprefix("right_") for name in pck)
-    for joint in joints:
+def _pck_rows(pck: dict[str, float]) -> list[list[str]]:
+    """A row for each joint, left and right beside each other."""
+    rows = []
+    for joint in dict.fromkeys(name.removeprefix("left_").removeprefix("right_") for name in pck):
         sides = (pck.get(name) for name in (f"left_{joint}", f"right_{joint}", joint))
-        table.add_row(joint, *("" if value is None else str(value) for value in sides))
-    return table
+        rows.append([joint, *("" if value is None else str(value) for value in sides)])
+    return rows

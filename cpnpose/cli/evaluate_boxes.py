@@ -30,8 +30,8 @@ def evaluate_boxes_command(
     """Measure a detector of people on annotated images by COCO's rules, and find the thresholds that suit it."""
 
     from rich.console import Console
-    from rich.table import Table
 
+    from cpnpose.cli.tables import print_table
     from cpnpose.evaluate import write_json
     from cpnpose.evaluate_boxes import box_metrics, detect_all, recall_by_height, suppressed, sweep_thresholds
     from cpnpose.pipeline.load_detector import load_detector
@@ -48,12 +48,10 @@ def evaluate_boxes_command(
     thresholds = sweep_thresholds(annotations, raw)
     chosen = thresholds["best"]["nms"] if nms is None else nms
     metrics = box_metrics(annotations, suppressed(raw, chosen))
-    table = Table(title=f"{detector_weights or detector}: boxes of people on {len(raw)} images, NMS {chosen:g}")
-    for name in metrics:
-        table.add_column(name, justify="right")
-    table.add_row(*(f"{value:.1f}" for value in metrics.values()))
     console = Console()
-    console.print(table)
+    title = f"{detector_weights or detector}: boxes of people on {len(raw)} images, NMS {chosen:g}"
+    console.print(title, markup=False, highlight=False)
+    print_table(console, list(metrics), [[f"{value:.1f}" for value in metrics.values()]], names=False)
     best = thresholds["best"]
     console.print(f"best NMS by AP50: {best['nms']:g}; there, of people above 32x32 pixels:")
     for name, measure in (("score", "F2"), ("track_score", "F1")):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cpnpose.cli import pipeline_arguments as args
+from cpnpose.cli.effects import drawing_options, refuse_idle, refuse_idle_angles
 from cpnpose.cli.outputs import ADDED, Outputs, Switches, picture_path, plan_images, refuse, refuse_inputs
 from cpnpose.errors import InputError
 
@@ -76,6 +77,10 @@ def images(
     base = base_folder(inputs, paths)
     switches = Switches(json, jsonl, csv, picture=False if no_draw else None)
     outputs = plan(inputs, base, out, switches, single=len(paths) == 1)
+    refuse_idle_angles(angles, [outputs])
+    if outputs.picture is None:
+        drawing = drawing_options(draw_threshold, draw_boxes, False, background, blur_faces)
+        refuse_idle(drawing, "no images are drawn; name their folder by --out, or leave it out")
     names = [path.relative_to(base).as_posix() for path in paths]
     refuse(outputs, [str(path) for path in paths], overwrite=overwrite)
     if outputs.picture is not None:
@@ -117,7 +122,8 @@ def images(
     estimator = PoseEstimator(options=options, names=names)
     unreadable = process_images(task, estimator, draw)
     if unreadable:
-        raise InputError(f"{unreadable} of {len(paths)} images could not be read; the others are done")
+        done = "the others are done" if unreadable < len(paths) else "check the paths"
+        raise InputError(f"{unreadable} of {len(paths)} images could not be read; {done}")
 
 
 def base_folder(inputs: list[str], paths: list[Path]) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import shutil
 import sys
 import threading
 from typing import Annotated, Any
@@ -25,6 +26,7 @@ from cpnpose.cli import (
     webcam,
     weights,
 )
+from cpnpose.cli.help import ReadableHelp
 from cpnpose.errors import CpnposeError
 from cpnpose.file_name import printable
 
@@ -35,7 +37,11 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
 
-class CommandGroup(TyperGroup):
+NARROW = 100
+"""Columns below which the panels of the help would cut the names of options; the help is then plain text."""
+
+
+class CommandGroup(ReadableHelp, TyperGroup):
     """The one place where errors become one line on standard error and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -77,6 +83,7 @@ def build_app() -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
+        rich_markup_mode=None if shutil.get_terminal_size().columns < NARROW else "rich",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     application.callback()(_root)

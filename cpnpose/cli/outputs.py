@@ -44,6 +44,11 @@ class Outputs:
     """JSON Lines to standard output."""
 
     @property
+    def data(self) -> bool:
+        """Whether any data are written."""
+        return self.stdout or any((self.json, self.jsonl, self.csv))
+
+    @property
     def paths(self) -> list[Path]:
         """All files and folders."""
         values = (getattr(self, field.name) for field in fields(self))

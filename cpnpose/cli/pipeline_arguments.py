@@ -10,6 +10,7 @@ import typer
 
 NETWORKS, DATA, DRAWING, MOTION = "Networks", "Data out", "Drawing", "Over time"
 RUN = "Run"
+TRACK_MEMORY_S = 2.5
 
 
 class ProgressChoice(StrEnum):
@@ -68,7 +69,12 @@ Score = Annotated[
 Nms = Annotated[
     float | None,
     typer.Option(
-        "--nms", rich_help_panel=NETWORKS, help="Of boxes that overlap by more than this IoU keep one.", min=0, max=1
+        "--nms",
+        rich_help_panel=NETWORKS,
+        help="Of boxes that overlap by more than this IoU keep one. Default: what the weights name, 0.55 with the "
+        "shipped detector.",
+        min=0,
+        max=1,
     ),
 ]
 MaxPeople = Annotated[
@@ -88,12 +94,26 @@ Fast = Annotated[
 Device = Annotated[str, typer.Option("--device", rich_help_panel=RUN, help="auto, cpu, cuda, cuda:N or mps.")]
 Precision = Annotated[str, typer.Option("--precision", rich_help_panel=RUN, help="auto, fp32, bf16 or fp16.")]
 Batch = Annotated[
-    int | None, typer.Option("--batch", rich_help_panel=RUN, help="Most people in one go through the network.", min=1)
+    int | None,
+    typer.Option(
+        "--batch", rich_help_panel=RUN, help="Most people in one go through the network. Default: by the device.", min=1
+    ),
 ]
 Codec = Annotated[
-    str | None, typer.Option("--codec", help="h264, hevc, av1, vp9, or an encoder of FFmpeg (h264_nvenc).")
+    str | None,
+    typer.Option(
+        "--codec", help="h264, hevc, av1, vp9, or an encoder of FFmpeg (h264_nvenc). Default: h264, for .webm vp9."
+    ),
 ]
-Crf = Annotated[int | None, typer.Option("--crf", help="The codec's quality number: lower is better.", min=0, max=63)]
+Crf = Annotated[
+    int | None,
+    typer.Option(
+        "--crf",
+        help="The codec's quality number: lower is better. Default: 20 for h264, 24 for hevc, 32 for av1 and vp9.",
+        min=0,
+        max=63,
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", rich_help_panel=RUN, help="Replace results that exist.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", rich_help_panel=RUN, help="Say nothing but errors.")]
 ProgressOption = Annotated[
@@ -134,7 +154,9 @@ Smooth = Annotated[
 ]
 DrawThreshold = Annotated[
     float | None,
-    typer.Option("--draw-threshold", rich_help_panel=DRAWING, help="Joints that score less are not drawn."),
+    typer.Option(
+        "--draw-threshold", rich_help_panel=DRAWING, help="Joints that score less are not drawn. Default: 0.6."
+    ),
 ]
 DrawBoxes = Annotated[bool, typer.Option("--draw-boxes", rich_help_panel=DRAWING, help="Draw people's boxes.")]
 DrawIds = Annotated[bool, typer.Option("--draw-ids", rich_help_panel=DRAWING, help="Draw people's identities.")]

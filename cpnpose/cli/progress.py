@@ -186,7 +186,7 @@ class Progress:
         elif not equal:
             missing = abs(tally.frames_in - tally.frames_out)
             line += f" -- WARNING: {missing} {unit}{'' if missing == 1 else 's'} missing from the result"
-        where = f" -> {', '.join(results)}" if results else ""
+        where = f" -> {', '.join(results)}" if results else " -- nothing was written" if interrupted else ""
         print(f"{self._label}: {line}{where}", file=sys.stderr, flush=True)
 
     def _object(self, **values: Any) -> None:

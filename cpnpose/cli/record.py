@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cpnpose.cli import record_motion, record_render
+from cpnpose.cli.effects import refuse_idle
 from cpnpose.cli.pipeline_arguments import Overwrite, Quiet
 from cpnpose.cli.record_files import (
     Person,
@@ -93,6 +94,8 @@ def convert(
     """
     if angles and to not in OWN:
         raise OptionError(f"--angles goes with {', '.join(OWN)}; {to} has no place for them")
+    if to is not Format.OPENPOSE:
+        refuse_idle({"--layout": layout is not Layout.COCO}, f"{to} has one layout only; leave it out")
     header, frames = open_record(record, person)
     target = out or str(record.with_name(DEFAULT_NAMES[to].format(record_stem(record))))
     counted = count_frames(frames)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cpnpose.cli.pipeline_arguments import Angles, Overwrite, Quiet
+from cpnpose.cli.effects import refuse_idle
+from cpnpose.cli.pipeline_arguments import TRACK_MEMORY_S, Angles, Overwrite, Quiet
 from cpnpose.cli.record_files import Person, Record, count_frames, open_record, record_stem, write_data
 from cpnpose.errors import OptionError
 from cpnpose.file_name import printable
@@ -36,7 +37,7 @@ def track(
     out: Out = None,
     memory: Annotated[
         float, typer.Option("--track-memory", min=0, help="Seconds for which a person is remembered.")
-    ] = 2.5,
+    ] = TRACK_MEMORY_S,
     angles: Angles = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -68,9 +69,10 @@ def smooth(
     ] = 0.0,
     one_euro: Annotated[bool, typer.Option("--one-euro/--no-one-euro", help="Filter the keypoints over time.")] = True,
     min_cutoff: Annotated[
-        float | None, typer.Option("--min-cutoff", help="Cutoff frequency at rest in Hz: lower is calmer.")
+        float | None,
+        typer.Option("--min-cutoff", help="Cutoff frequency at rest in Hz: lower is calmer. Default: 0.5."),
     ] = None,
-    beta: Annotated[float | None, typer.Option("--beta", help="How the cutoff rises with speed.")] = None,
+    beta: Annotated[float | None, typer.Option("--beta", help="How the cutoff rises with speed. Default: 5.")] = None,
     angles: Angles = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -81,6 +83,9 @@ def smooth(
     """
     from cpnpose.pipeline.smooth import OneEuroOptions
 
+    if not one_euro:
+        filtering = {"--min-cutoff": min_cutoff is not None, "--beta": beta is not None}
+        refuse_idle(filtering, "they are of the filter; leave --no-one-euro out")
     header, frames = open_record(record, person)
     _refuse_images(header)
     given = {name: value for name, value in (("min_cutoff_hz", min_cutoff), ("beta", beta)) if value is not None}

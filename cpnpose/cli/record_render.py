@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cpnpose.cli import pipeline_arguments as args
+from cpnpose.cli.effects import refuse_idle
 from cpnpose.cli.outputs import Outputs, refuse
 from cpnpose.cli.record_files import Person, Record, open_record
 from cpnpose.errors import InputError, OptionError
@@ -52,9 +53,12 @@ def render(
     header, results = open_record(record, person)
     if header.kind == "images":
         raise OptionError("the record is of images, not of a video. Draw it with `cpnpose images`")
+    if "track_ids" not in header.extras:
+        refuse_idle({"--draw-ids": draw_ids}, "the record has no identities; run `cpnpose track` on it first")
     target = out or record.with_name(f"{Path(header.source).stem or 'video'}_pose.mp4")
     refuse(Outputs(picture=target), [video, str(record)], overwrite=overwrite)
 
+    from cpnpose.cli.interrupt import InterruptAtRest
     from cpnpose.cli.progress import Progress
     from cpnpose.cli.whole_clip import with_blurred_faces
     from cpnpose.media.draw import DrawStyle, draw_poses
@@ -70,7 +74,9 @@ def render(
     start, end = float(header.settings.get("start") or 0.0), header.settings.get("end")
     every = int(header.settings.get("every") or 1)
     with ExitStack() as stack:
-        reader = stack.enter_context(VideoReader(video, start=start, end=end, every=every))
+        interrupt = stack.enter_context(InterruptAtRest())  # is left last, when the video is closed
+        with interrupt.waiting():
+            reader = stack.enter_context(VideoReader(video, start=start, end=end, every=every))
         check_video(header, reader.info, video)
         writer = stack.enter_context(
             VideoWriter(
@@ -91,11 +97,18 @@ def render(
         shown_results: Iterator[FrameResult] = with_frames(results, frames, video)
         if person is not None and blur_faces:
             shown_results = with_blurred_faces(shown_results, open_record(record)[1])
-        for result in shown_results:
-            shown.tally.frames_in += 1
-            writer.write(result.frame, draw_poses(result.frame.image, result.poses, style))
-            shown.tally.add(result.poses)
-            shown.update()
+        try:
+            while True:
+                with interrupt.waiting():
+                    if (result := next(shown_results, None)) is None:
+                        break
+                shown.tally.frames_in += 1
+                writer.write(result.frame, draw_poses(result.frame.image, result.poses, style))
+                shown.tally.add(result.poses)
+                shown.update()
+        except KeyboardInterrupt:
+            shown.end([str(target)] if writer.frames_written else [], interrupted=True)
+            raise
         more = next(frames, None) is not None
         writer.close(cut_audio=more)
     shown.tally.damaged = reader.damaged
@@ -104,6 +117,7 @@ def render(
     if more:
         shown.say("the record ends before the video; the rest was left out")
     shown.end([str(target)])
+    interrupt.check()
 
 
 def with_frames(results: Iterable[FrameResult], frames: Iterator[Frame], video: str) -> Generator[FrameResult]:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cpnpose.cli import pipeline_arguments as args
+from cpnpose.cli.effects import drawing_options, refuse_idle, refuse_idle_angles, refuse_idle_tracking
 from cpnpose.cli.outputs import Switches, plan_videos, refuse
-from cpnpose.errors import InputError, OptionError, OutputError
+from cpnpose.cli.video_checks import check_formats, check_inputs
+from cpnpose.errors import CpnposeError, InputError, OptionError, OutputError
 from cpnpose.file_name import printable
 
 if TYPE_CHECKING:
@@ -53,7 +55,9 @@ def video(
     ] = False,
     no_video: Annotated[bool, typer.Option("--no-video", help="Write data only, whatever --out says.")] = False,
     start: Annotated[float, typer.Option("--start", help="Begin at this second.", min=0)] = 0.0,
-    end: Annotated[float | None, typer.Option("--end", help="Stop before this second.", min=0)] = None,
+    end: Annotated[
+        float | None, typer.Option("--end", help="Stop before this second. Default: the end.", min=0)
+    ] = None,
     every: Annotated[int, typer.Option("--every", help="Take every N-th frame.", min=1)] = 1,
     codec: args.Codec = None,
     crf: args.Crf = None,
@@ -71,7 +75,7 @@ def video(
     fast: args.Fast = False,
     detect_every: args.DetectEvery = 1,
     no_track: args.NoTrack = False,
-    track_memory: args.TrackMemory = 2.5,
+    track_memory: args.TrackMemory = args.TRACK_MEMORY_S,
     smooth: args.Smooth = None,
     fill: Annotated[
         float,
@@ -118,6 +122,17 @@ def video(
         raise OptionError("--person, --fill and --repair-swaps need identities; leave --no-track out")
     if whole_clip and resume:
         raise OptionError("--person, --fill and --repair-swaps look at the whole clip; leave --resume out")
+    if no_track:
+        refuse_idle_tracking(ids=draw_ids, track_memory=track_memory)
+    refuse_idle_angles(angles, planned)
+    if all(outputs.picture is None for outputs in planned):
+        drawing = drawing_options(draw_threshold, draw_boxes, draw_ids, background, blur_faces)
+        refuse_idle(
+            {"--codec": codec is not None, "--crf": crf is not None, **drawing},
+            "no video is written; name one by --out, or leave it out",
+        )
+    check_inputs(inputs)
+    check_formats(hwaccel, planned, codec, crf)
     if out is not None and out != "-" and (len(inputs) > 1 or out.endswith(("/", "\\"))):
         _make_folder(Path(out))
     for outputs in planned:
@@ -203,11 +218,14 @@ def run_all(tasks: list[VideoTask], estimator: PoseEstimator, options: StreamOpt
     for task in tasks:
         try:
             process_video(task, estimator, options, draw)
-        except InputError as error:
+        except CpnposeError as error:
             if len(tasks) == 1:
                 raise
-            typer.echo(f"cpnpose: error: {printable(str(error))}", err=True)
-            failed.append(error)
+            named = error if task.source in str(error) else type(error)(f"{task.source}: {error}")
+            if not isinstance(named, InputError):
+                raise named from error
+            typer.echo(f"cpnpose: error: {printable(str(named))}", err=True)
+            failed.append(named)
     if failed:
         raise InputError(f"{len(failed)} of {len(tasks)} videos could not be read; the others are done")
 

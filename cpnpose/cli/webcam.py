@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cpnpose.cli import pipeline_arguments as args
+from cpnpose.cli.effects import drawing_options, refuse_idle, refuse_idle_angles, refuse_idle_tracking
 from cpnpose.cli.outputs import Outputs, Switches, plan_videos, refuse
 
 
@@ -51,7 +52,7 @@ def webcam(
     fast: args.Fast = False,
     detect_every: args.DetectEvery = 1,
     no_track: args.NoTrack = False,
-    track_memory: args.TrackMemory = 2.5,
+    track_memory: args.TrackMemory = args.TRACK_MEMORY_S,
     smooth: args.Smooth = None,
     draw_threshold: args.DrawThreshold = None,
     draw_boxes: args.DrawBoxes = False,
@@ -74,6 +75,19 @@ def webcam(
     outputs = Outputs()
     if out is not None or json or jsonl or csv:
         outputs = plan_videos([name], out, Switches(json, jsonl, csv))[0]
+    if no_track:
+        refuse_idle_tracking(ids=draw_ids, track_memory=track_memory)
+    refuse_idle_angles(angles, [outputs])
+    if outputs.picture is None:
+        encoding = {"--codec": codec is not None, "--crf": crf is not None}
+        refuse_idle(encoding, "no video is recorded; name one by --out, or leave it out")
+        if not preview:
+            drawing = drawing_options(draw_threshold, draw_boxes, draw_ids, background, blur_faces)
+            refuse_idle(drawing, "nothing is shown or recorded; leave --no-preview out, or name a video by --out")
+    if outputs.picture is not None:
+        from cpnpose.media.codecs import choose_codec
+
+        choose_codec(outputs.picture, codec, crf, None)  # say what it does not know before the networks are loaded
     refuse(outputs, [camera], overwrite=overwrite)
 
     from cpnpose.api import PoseEstimator

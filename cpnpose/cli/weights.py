@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from cpnpose.cli.help import Group
 from cpnpose.errors import OptionError, OutputError, WeightsError
 
 _PEOPLE, _IMAGES = 320, 100  # on which quantize measures a CPN and a detector
@@ -17,7 +18,7 @@ FolderOption = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the command group ``weights``."""
-    group = typer.Typer(no_args_is_help=True, help="List, check, fetch, convert and register weights.")
+    group = typer.Typer(cls=Group, no_args_is_help=True, help="List, check, fetch, convert and register weights.")
     group.command("list")(list_weights)
     group.command("verify")(verify_weights)
     group.command("download")(download_weights)
@@ -158,7 +159,7 @@ def quantize_weights(
     name: Annotated[str | None, typer.Option("--name", help="Name. Default: the old one with -int8.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
-    """Write an int8 form of weights, for CPUs: OpenVINO runs it. Needs pip install 'cpnpose\\[quantize]'."""
+    """Write an int8 form of weights, for CPUs: OpenVINO runs it. Needs cpnpose's extra 'quantize'."""
     _check_target(out, overwrite)
 
     from cpnpose.media.images import find_images

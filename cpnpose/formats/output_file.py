@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from cpnpose.errors import OutputError
-from cpnpose.whole_file import temporary_path, writing
+from cpnpose.whole_file import remove_stale, temporary_path, writing
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
@@ -37,6 +37,7 @@ class OutputFile:
     def __init__(self, path: Path | str, *, overwrite: bool = False) -> None:
         self.path = Path(path)
         refuse_existing(self.path, overwrite)
+        remove_stale(self.path)
         self._temporary = temporary_path(self.path)
         with writing(self.path):
             self._stream: BinaryIO | None = self._temporary.open("wb")
@@ -116,6 +117,7 @@ def output_folder(path: Path | str, pattern: str, *, overwrite: bool = False) ->
             )
         if not path.is_dir() or set(path.iterdir()) - set(path.glob(pattern)):
             raise OutputError(f"{path} holds more than files like {pattern}; it is not replaced. Choose another --out")
+    remove_stale(path)
     temporary = temporary_path(path)
     try:
         with writing(path):

@@ -29,6 +29,8 @@ def read_record(path: Path | str) -> tuple[Header, Iterator[FrameResult]]:
         InputError: the file is missing, no record of ours, or damaged (also while the frames are read).
     """
     path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder. Give a record made by --json or --jsonl")
     if not path.is_file():
         raise InputError(f"{path}: no such file. Give a record made by --json or --jsonl")
     if path.suffix.lower() == ".json":

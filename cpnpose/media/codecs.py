@@ -62,7 +62,10 @@ def choose_codec(path: Path, codec: str | None, crf: int | None, preset: str | N
     if suffix not in _DEFAULT_BY_SUFFIX:
         known = ", ".join(_DEFAULT_BY_SUFFIX)
         raise OutputError(f"{path}: cannot write a video of this kind. End the name with one of {known}.")
-    encoder = _DEFAULT_BY_SUFFIX[suffix] if codec is None or suffix == ".gif" else _ALIASES.get(codec, codec)
+    if suffix == ".gif" and (codec not in (None, "gif") or crf is not None):
+        option = "--codec" if codec not in (None, "gif") else "--crf"
+        raise OptionError(f"{path}: {option} has no effect on a GIF, which has one codec. Leave it out, or write .mp4.")
+    encoder = _DEFAULT_BY_SUFFIX[suffix] if codec is None else _ALIASES.get(codec, codec)
     try:
         found = av.codec.Codec(encoder, "w")
     except ValueError:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from cpnpose.errors import OptionError
 from cpnpose.media.blur import blur_background, blur_heads
+from cpnpose.media.labels import place_labels
 from cpnpose.pose.keypoints import NUM_KEYPOINTS, SKELETON
 from cpnpose.pose.types import ImageArray, IntArray, Poses
 
@@ -34,6 +35,9 @@ _BONE_SIDE = np.where((_A == _B) | (_B == 0), _A, np.where(_A == 0, _B, 0))
 _SHIFT = 4
 """Points are given to OpenCV in sixteenths of a pixel."""
 _FAR = 1 << 20
+_NO_OUTLINE = 100
+"""Pixels of the longer side of a box below which an outline would leave nothing of the colours."""
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 @dataclass(frozen=True)
@@ -61,9 +65,17 @@ class DrawStyle:
 
 def line_widths(poses: Poses) -> IntArray:
     """(N,) int64: width in pixels of each person's bones, by the longer side of the box: 2 at 250 pixels, 8 at 1000."""
+    return np.asarray(np.clip(np.rint(_longer_sides(poses) * 0.008), 1, 16), dtype=np.int64)
+
+
+def joint_sizes(poses: Poses) -> IntArray:
+    """(N,) int64: diameter in pixels of each person's joints: twice the bones' and 1, but 2 for sides up to 100."""
+    return np.asarray(np.clip(np.rint(_longer_sides(poses) * 0.025), 2, 2 * line_widths(poses) + 1), dtype=np.int64)
+
+
+def _longer_sides(poses: Poses) -> npt.NDArray[np.float32]:
     sides = poses.boxes_xyxy[:, 2:] - poses.boxes_xyxy[:, :2]
-    longer = np.nan_to_num(sides.max(axis=1, initial=0.0))
-    return np.asarray(np.clip(np.rint(longer * 0.008), 1, 16), dtype=np.int64)
+    return np.asarray(np.nan_to_num(sides.max(axis=1, initial=0.0)), dtype=np.float32)
 
 
 def draw_poses(image: ImageArray, poses: Poses, style: DrawStyle | None = None) -> ImageArray:
@@ -89,11 +101,13 @@ def draw_poses(image: ImageArray, poses: Poses, style: DrawStyle | None = None) 
         _draw_boxes(canvas, poses, widths)
     points = _to_fixed_point(poses.keypoints_xy)
     seen = (poses.keypoint_scores >= style.threshold) & np.isfinite(poses.keypoints_xy).all(axis=2)
-    for width in np.unique(widths):
-        of_width = widths == width
-        _draw_skeletons(canvas, points[of_width], seen[of_width], int(width))
+    outlines = np.where(_longer_sides(poses) < _NO_OUTLINE, 0, 2)
+    strokes = np.stack([widths, joint_sizes(poses), outlines], axis=1)
+    for stroke in np.unique(strokes, axis=0):
+        alike = (strokes == stroke).all(axis=1)
+        _draw_skeletons(canvas, points[alike], seen[alike], *stroke.tolist())
     if style.draw_ids and poses.track_ids is not None:
-        _draw_ids(canvas, poses, widths)
+        _draw_ids(canvas, poses, seen)
     return canvas
 
 
@@ -103,14 +117,17 @@ def _to_fixed_point(xy: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
     return np.clip(np.rint(scaled), -_FAR, _FAR).astype(np.int32)
 
 
-def _draw_skeletons(canvas: ImageArray, points: npt.NDArray[np.int32], seen: npt.NDArray[np.bool_], width: int) -> None:
-    """People (n, 17, 2) of one line width: a dark outline under everything, bones by side, then joints by side."""
+def _draw_skeletons(
+    canvas: ImageArray, points: npt.NDArray[np.int32], seen: npt.NDArray[np.bool_], bone: int, joint: int, outline: int
+) -> None:
+    """People (n, 17, 2) of one size: a dark outline under everything, bones by side, then joints by side."""
     both = seen[:, _BONES[:, 0]] & seen[:, _BONES[:, 1]]
     bones = points[:, _BONES]
     # A line without length and with round ends is a disc.
     joints = np.repeat(points[:, :, None], 2, axis=2)
-    for lines, drawn, sides, thick in ((bones, both, _BONE_SIDE, width), (joints, seen, _SIDE, 2 * width + 1)):
-        _draw_lines(canvas, lines[drawn], OUTLINE_COLOR, thick + 2)
+    for lines, drawn, sides, thick in ((bones, both, _BONE_SIDE, bone), (joints, seen, _SIDE, joint)):
+        if outline:
+            _draw_lines(canvas, lines[drawn], OUTLINE_COLOR, thick + outline)
         for side, color in enumerate(_COLORS):
             _draw_lines(canvas, lines[drawn & (side == sides)], color, thick)
 
@@ -141,14 +158,17 @@ def _draw_boxes(canvas: ImageArray, poses: Poses, widths: IntArray) -> None:
             cv2.polylines(canvas, [polygon], True, id_color(track_id), max(1, int(width) // 2), cv2.LINE_AA, _SHIFT)
 
 
-def _draw_ids(canvas: ImageArray, poses: Poses, widths: IntArray) -> None:
-    for box, track_id, width in zip(poses.boxes_xyxy, _ids(poses), widths, strict=True):
-        if track_id < 1 or not np.isfinite(box).all():
-            continue
-        scale, stroke = 0.35 + 0.09 * float(width), max(1, int(width) // 2)
-        (text_width, text_height), below = cv2.getTextSize(str(track_id), cv2.FONT_HERSHEY_SIMPLEX, scale, stroke)
-        x = int(np.clip(box[0], 0, max(0, canvas.shape[1] - text_width - 4)))
-        y = int(np.clip(box[1], text_height + below + 2, canvas.shape[0] - 1))
-        cv2.rectangle(canvas, (x, y - text_height - below - 2), (x + text_width + 4, y), id_color(track_id), -1)
-        origin = (x + 2, y - below)
-        cv2.putText(canvas, str(track_id), origin, cv2.FONT_HERSHEY_SIMPLEX, scale, OUTLINE_COLOR, stroke, cv2.LINE_AA)
+def _draw_ids(canvas: ImageArray, poses: Poses, seen: npt.NDArray[np.bool_]) -> None:
+    named = np.isfinite(poses.boxes_xyxy).all(axis=1) & (np.array(_ids(poses)) > 0)
+    poses, seen = poses.select(np.flatnonzero(named)), seen[named]
+    texts = [str(track_id) for track_id in _ids(poses)]
+    fonts = [(0.35 + 0.09 * width, max(1, width // 2)) for width in line_widths(poses).tolist()]
+    measured = [cv2.getTextSize(text, _FONT, *font) for text, font in zip(texts, fonts, strict=True)]
+    sizes = [(width + 4, height + below + 2) for (width, height), below in measured]
+    corners = place_labels(np.array(sizes, dtype=np.int64).reshape(-1, 2), poses, seen, canvas.shape[:2])
+    for (x, y), (width, height), (_, below), text, font in zip(
+        corners.tolist(), sizes, measured, texts, fonts, strict=True
+    ):
+        cv2.rectangle(canvas, (x, y), (x + width - 1, y + height - 1), id_color(int(text)), -1)
+        origin = (x + 2, y + height - below)
+        cv2.putText(canvas, text, origin, _FONT, font[0], OUTLINE_COLOR, font[1], cv2.LINE_AA)

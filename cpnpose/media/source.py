@@ -7,12 +7,12 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-from av.codec.hwaccel import HWAccel
+from av.codec.hwaccel import HWAccel, hwdevices_available
 from av.container.input import InputContainer
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
-from cpnpose.errors import InputError
+from cpnpose.errors import InputError, OptionError
 
 _TIMEOUTS_S = (20.0, 10.0)
 """For opening an address, and for each reading from it."""
@@ -29,6 +29,28 @@ def is_live(source: str | Path) -> bool:
     return is_address(source) and str(source).split("://", 1)[0].lower() in _LIVE
 
 
+def check_hwaccel(name: str) -> None:
+    """Raises:
+    OptionError: FFmpeg knows no such kind of device."""
+    known = sorted(hwdevices_available())
+    if name not in known:
+        raise OptionError(f"--hwaccel {name}: is no device that this FFmpeg knows. Use one of: {', '.join(known)}")
+
+
+def check_file(source: str | Path) -> None:
+    """Raises:
+    InputError: there is no such file, or one that cannot be a video."""
+    path = Path(source)
+    if not path.exists():
+        raise InputError(f"{source}: no such file. Check the path.")
+    if path.is_dir():
+        raise InputError(f"{source}: is a folder, not a video. Name the files in it.")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{source}: may not be read. Check its permissions.")
+    if path.is_file() and path.stat().st_size == 0:
+        raise InputError(f"{source}: is empty (0 bytes). Check that it was copied whole.")
+
+
 def open_input(source: str | Path, hwaccel: str | None = None, *, low_delay: bool = False) -> InputContainer:
     """Open a file or address for reading. Raises :class:`InputError`, and whatever PyAV raises for a bad hwaccel."""
     name, timeout = str(source), None
@@ -41,16 +63,8 @@ def open_input(source: str | Path, hwaccel: str | None = None, *, low_delay: boo
         if low_delay:
             options |= {"fflags": "-genpts+nobuffer", "flags": "low_delay"}
     else:
-        path = Path(source)
-        if not path.exists():
-            raise InputError(f"{source}: no such file. Check the path.")
-        if path.is_dir():
-            raise InputError(f"{source}: is a folder, not a video. Name the files in it.")
-        if not os.access(path, os.R_OK):
-            raise InputError(f"{source}: may not be read. Check its permissions.")
-        if path.is_file() and path.stat().st_size == 0:
-            raise InputError(f"{source}: is empty (0 bytes). Check that it was copied whole.")
-        name = f"file:{path}"
+        check_file(source)
+        name = f"file:{Path(source)}"
     device = None if hwaccel is None else HWAccel(hwaccel, allow_software_fallback=True)
     try:
         return av.open(name, options=options, timeout=timeout, hwaccel=device, metadata_errors="replace")

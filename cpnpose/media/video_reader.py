@@ -19,7 +19,7 @@ from cpnpose.errors import InputError, OptionError
 from cpnpose.media.color import FrameConverter
 from cpnpose.media.cut_off import cut_off_note
 from cpnpose.media.seek import StartPoint, find_start
-from cpnpose.media.source import is_address, is_live, open_input, origin_of, pick_video, reason_of
+from cpnpose.media.source import check_hwaccel, is_address, is_live, open_input, origin_of, pick_video, reason_of
 from cpnpose.media.timing import FrameClock
 from cpnpose.pose.types import Frame, VideoInfo
 
@@ -38,7 +38,8 @@ class VideoReader:
 
     source: path, URL or RTSP address. start, end: seconds from the beginning of the file; frames with
     start <= time < end are kept. every: of these, each every-th. threads: of the decoder, 0 = as many as the machine
-    has. hwaccel: ``"cuda"`` or another device of FFmpeg; where it is not there, decoding is done in software.
+    has. hwaccel: ``"cuda"`` or another device of FFmpeg; where it is not there, decoding is done in software
+    and a note says so.
     low_delay: hand frames out as soon as they arrive, for live sources; costs throughput.
     Raises :class:`InputError` where there is nothing to read, :class:`OptionError` for impossible values.
     """
@@ -60,6 +61,8 @@ class VideoReader:
             raise OptionError(f"start must be 0 or more seconds, not {start}")
         if end is not None and not end > start:
             raise OptionError(f"end ({end} s) must lie behind start ({start} s)")
+        if hwaccel is not None:
+            check_hwaccel(hwaccel)
         self.damaged = 0
         """Packets and frames so far that could not be decoded, or only in part."""
         self.notes: list[str] = []
@@ -118,6 +121,8 @@ class VideoReader:
         )
         if hwaccel is not None:
             self._switch_to(hwaccel)
+            if self.hwaccel is None:
+                self.notes.append(f"cannot be decoded on {hwaccel} here; it was done in software")
 
     def _switch_to(self, hwaccel: str) -> None:
         """Start over on a device. The first frame was decoded in software, because its rotation and colour tags do

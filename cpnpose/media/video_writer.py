@@ -19,7 +19,7 @@ from cpnpose.media.encode import FrameEncoder
 from cpnpose.media.frame_grid import LIP_SYNC_S, grid_rate
 from cpnpose.media.source import is_live
 from cpnpose.pose.types import Frame, ImageArray
-from cpnpose.whole_file import temporary_path, write_error
+from cpnpose.whole_file import remove_stale, temporary_path, write_error
 
 _FAILURES = (av.error.FFmpegError, OSError, ValueError)
 
@@ -64,6 +64,7 @@ class VideoWriter:
         chosen = choose_codec(self.path, codec, crf, preset)
         check_output(self.path, source, overwrite)
         self._overwrite, self._size = overwrite, size
+        remove_stale(self.path)
         self._temporary = temporary_path(self.path)
         self._origin: Fraction | None = None
         self._last_pts: int | None = None

@@ -49,6 +49,12 @@ class ModelOptions:
             raise OptionError(f"--batch {self.batch}: give a number from 1")
         if self.boxes is not None and (self.detector != "default" or self.detector_weights is not None):
             raise OptionError("--boxes takes the place of a detector; leave --detector and --detector-weights out")
+        if self.boxes is not None and self.nms is not None:
+            raise OptionError("--nms has no effect: the boxes of --boxes are all taken; leave it out")
+        if self.detector == "none":
+            for name in ("score", "nms", "detector_weights"):
+                if getattr(self, name) is not None:
+                    raise OptionError(f"--{name.replace('_', '-')} has no effect with --detector none; leave it out")
 
 
 @dataclass(frozen=True)

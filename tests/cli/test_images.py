@@ -50,6 +50,15 @@ def test_unreadable_files_are_told_and_skipped(cpnpose: Run, folder: Path, tmp_p
     assert len(json.loads((tmp_path / "o.json").read_text())["frames"]) == 3
 
 
+def test_where_nothing_could_be_read_no_result_is_named(cpnpose: Run, tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_text("no image")
+    done = cpnpose("images", tmp_path / "bad.jpg")
+    assert done.exit_code == 3
+    assert "bad_pose" not in done.stderr
+    assert "the others" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.jpg"]
+
+
 def test_a_single_file_and_a_pattern(cpnpose: Run, folder: Path, tmp_path: Path) -> None:
     assert cpnpose("images", folder / "b2.jpg", "--json", "--out", tmp_path / "drawn.png").exit_code == 0
     assert cv2.imread(str(tmp_path / "drawn.png")).shape == (50, 30, 3)
@@ -191,3 +200,17 @@ def test_names_that_are_no_utf8(cpnpose: Run, folder: Path, tmp_path: Path, odd_
     assert json.loads(record.read_text(encoding="utf-8"))["source"]["file"] == r"\xff.png"
     assert json.loads(alone.stderr.splitlines()[-1])["results"] == [str(folder / r"\xff_pose.json")]
     assert cpnpose("convert", record, "--to", "alphapose", networks=False).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--angles"], "add --json, --jsonl or --csv"),
+        (["--json", "--draw-boxes"], "no images are drawn"),
+        (["--json", "--nms", "0.5"], "--nms has no effect with --detector none"),
+    ],
+)
+def test_options_without_effect_are_refused(cpnpose: Run, folder: Path, options: list[str], said: str) -> None:
+    done = cpnpose("images", folder, *options)
+    assert done.exit_code == 2
+    assert said in done.stderr

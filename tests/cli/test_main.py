@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from cpnpose.cli.main import CommandGroup, app
+from cpnpose.cli.main import CommandGroup, app, build_app
 from cpnpose.errors import InputError, OutputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,6 +22,48 @@ def test_help_names_the_commands() -> None:
         assert command in done.output
     for command in ("evaluate", "train", "bench"):
         assert command in done.output
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+@pytest.mark.parametrize("command", [[], ["video"], ["smooth"], ["evaluate"], ["train", "pose"], ["weights", "add"]])
+def test_help_cuts_no_name_and_gives_flags_no_type(
+    monkeypatch: pytest.MonkeyPatch, command: list[str], columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    shown = CliRunner().invoke(build_app(), [*command, "--help"]).output
+    assert "--help" in shown
+    assert "bool" not in shown
+    assert "…" not in shown
+    assert command or "their keypoints as data." in " ".join(shown.split())
+
+
+def test_help_says_the_defaults_that_the_code_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cpnpose.media.codecs import choose_codec
+    from cpnpose.media.draw import DrawStyle
+    from cpnpose.models.manifest import load_manifest, locate
+    from cpnpose.models.weights import read_metadata
+    from cpnpose.pipeline.smooth import OneEuroOptions
+
+    manifest = load_manifest()
+    assert manifest.default_detector is not None
+    detector = read_metadata(locate(manifest.default_detector, manifest)).config
+    crf = {
+        name: choose_codec(Path("o.mp4"), name, None, None).options["crf"] for name in ("h264", "hevc", "av1", "vp9")
+    }
+    assert crf["av1"] == crf["vp9"]
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = " ".join(CliRunner().invoke(build_app(), ["video", "--help"]).output.split())
+    for text in (
+        f"Joints that score less are not drawn. Default: {DrawStyle.threshold:g}.",
+        f"Default: what the weights name, {detector['nms']:g} with the shipped detector.",
+        f"Default: what the weights name, {detector['score']:g} with the shipped detector, and "
+        f"{detector['track_score']:g} for somebody new",
+        f"Default: {crf['h264']} for h264, {crf['hevc']} for hevc, {crf['av1']} for av1 and vp9.",
+    ):
+        assert text in shown
+    shown = " ".join(CliRunner().invoke(build_app(), ["smooth", "--help"]).output.split())
+    assert f"lower is calmer. Default: {OneEuroOptions().min_cutoff_hz:g}." in shown
+    assert f"rises with speed. Default: {OneEuroOptions().beta:g}." in shown
 
 
 def test_version() -> None:

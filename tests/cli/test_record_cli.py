@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from fractions import Fraction
@@ -379,3 +381,46 @@ def test_the_sound_ends_with_a_record_that_ends_before_the_video(tracked, tmp_pa
     with av.open(str(tmp_path / "drawn.mp4")) as container:
         sound = container.streams.audio[0]
         assert 0.8 < float(sound.duration * sound.time_base) < 1.2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("convert", "RECORD", "--to", "mot", "--layout", "BODY_25"), "--layout has no effect: mot"),
+        (("smooth", "TRACKED", "--no-one-euro", "--beta", "1"), "--beta has no effect: "),
+        (("render", "RECORD", "VIDEO", "--draw-ids"), "run `cpnpose track` on it first"),
+    ],
+)
+def test_options_without_effect_are_refused(write, tracked, video, arguments, said):
+    paths = {"RECORD": write(walkers(), "plain.jsonl"), "TRACKED": tracked, "VIDEO": video}
+    done = run(*(paths.get(argument, argument) for argument in arguments))
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize(("at", "said"), [(9, "drawn.mp4"), (0, "nothing was written")])
+def test_ctrl_c_in_render_says_what_is_there(tracked, video, tmp_path, monkeypatch, at, said):
+    import cpnpose.media.draw
+
+    draw, drawn = cpnpose.media.draw.draw_poses, []
+
+    def interrupted(image, poses, style):
+        if len(drawn) == at:
+            os.kill(os.getpid(), signal.SIGINT)
+        drawn.append(poses)
+        return draw(image, poses, style)
+
+    if at:
+        monkeypatch.setattr(cpnpose.media.draw, "draw_poses", interrupted)
+    else:  # before the first frame
+        monkeypatch.setattr("cpnpose.cli.record_render.with_frames", lambda *_: signal.raise_signal(signal.SIGINT))
+    done = run("render", tracked, video, "--out", tmp_path / "drawn.mp4")
+    assert done.exit_code == 130
+    last = next(line for line in done.stderr.splitlines() if "frames in" in line)
+    assert "interrupted" in last
+    assert said in last
+    assert (tmp_path / "drawn.mp4").exists() == bool(at)
+    if at:
+        with VideoReader(tmp_path / "drawn.mp4") as reader:
+            assert len(list(reader)) == 10 == len(drawn)  # the frame at hand is whole
+    assert not [path for path in tmp_path.iterdir() if ".part" in path.name]

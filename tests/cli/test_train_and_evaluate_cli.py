@@ -11,8 +11,9 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from cpnpose.cli.evaluate import _pck_table
+from cpnpose.cli.evaluate import _pck_rows
 from cpnpose.cli.main import app
+from cpnpose.cli.tables import print_table
 from cpnpose.models.weights import read_metadata
 from cpnpose.pose.keypoints import KEYPOINT_NAMES
 
@@ -183,7 +184,7 @@ def test_a_detector_is_trained_for_the_size_that_is_asked_for(data: tuple[Path, 
 def test_the_table_of_joints_is_whole_in_a_narrow_terminal() -> None:
     pck = {name: float(number) for number, name in enumerate(KEYPOINT_NAMES, start=10)} | {"mean": 99.5}
     console = Console(width=60, record=True, file=io.StringIO())
-    console.print(_pck_table(pck, 0.1))
+    print_table(console, ("joint", "left", "right", "middle"), _pck_rows(pck))
     rows = [line.replace("│", " ").split() for line in console.export_text().splitlines()]
     assert ["wrist", str(pck["left_wrist"]), str(pck["right_wrist"])] in rows
     assert ["nose", str(pck["nose"])] in rows

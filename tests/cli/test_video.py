@@ -109,6 +109,14 @@ def test_nothing_is_replaced_unasked(cpnpose: Run, clip: Path, tmp_path: Path) -
         (["--out", "out.doc"], 4, "out.doc"),
         (["--no-video"], 2, "--json"),
         (["--codec", "cinepak9"], 2, "cinepak9"),
+        (["--hwaccel", "hal9000"], 2, "Use one of: "),
+        (["--out", "o.gif", "--codec", "hevc"], 2, "--codec has no effect on a GIF"),
+        (["--out", "o.gif", "--crf", "9"], 2, "--crf has no effect on a GIF"),
+        (["--angles"], 2, "add --json, --jsonl or --csv"),
+        (["--draw-ids", "--no-track"], 2, "leave --no-track out"),
+        (["--track-memory", "9", "--no-track"], 2, "leave --no-track out"),
+        (["--out", "o.json", "--draw-boxes", "--crf", "9"], 2, "--crf and --draw-boxes have no effect: no video"),
+        (["--score", "0.5"], 2, "--score has no effect with --detector none"),
     ],
 )
 def test_mistakes_are_told_in_one_line(
@@ -123,6 +131,39 @@ def test_mistakes_are_told_in_one_line(
     assert text in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("options", [["--codec", "cinepak9"], ["--hwaccel", "hal9000"], ["--out", "o.doc"]])
+def test_formats_are_checked_before_the_networks_are_loaded(
+    cpnpose: Run, clip: Path, tmp_path: Path, options: list[str]
+) -> None:
+    out = [] if "--out" in options else ["--out", tmp_path / "o.mp4"]
+    done = cpnpose("video", clip, *options, *out, "--weights", "missing.safetensors", networks=False)
+    assert done.exit_code in (2, 4)
+    assert options[1] in done.stderr
+
+
+def test_all_inputs_are_looked_at_before_the_first_is_worked_on(cpnpose: Run, clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").touch()
+    out = tmp_path / "results"
+    done = cpnpose("video", clip, tmp_path / "tpyo.mp4", "--out", out)
+    assert done.exit_code == 3
+    assert done.stderr == f"cpnpose: error: {tmp_path / 'tpyo.mp4'}: no such file. Check the path.\n"
+    done = cpnpose("video", clip, tmp_path / "tpyo.mp4", tmp_path / "empty.mp4", "--out", out)
+    assert done.exit_code == 3
+    assert "tpyo.mp4: no such file" in done.stderr
+    assert "empty.mp4: is empty" in done.stderr
+    assert "2 of 3 inputs cannot be read; nothing was done" in done.stderr
+    assert not out.exists()
+
+
+def test_errors_in_a_batch_name_the_input(cpnpose: Run, clip: Path, tmp_path: Path) -> None:
+    first, second = (Path(shutil.copy(clip, tmp_path / name)) for name in ("a.mp4", "b.mp4"))
+    done = cpnpose("video", first, second, "--out", tmp_path / "results", "--json", "--person", "id:9")
+    assert done.exit_code == 3
+    told = done.stderr.splitlines()
+    assert sum("its ids are" in line for line in told) == 2
+    assert all(any(str(name) in line and "its ids are" in line for line in told) for name in (first, second))
 
 
 def test_a_text_file_is_refused_before_the_networks_are_loaded(cpnpose: Run, tmp_path: Path) -> None:

@@ -121,3 +121,23 @@ def test_ctrl_c_ends_it_with_whole_files(
     assert {path.name for path in results.iterdir()} == {"o.mp4", "o.jsonl"}
     count, _ = length_of(results / "o.mp4")
     assert (results / "o.jsonl").read_text().count("\n") == count + 1 > 5
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--angles"], "add --json, --jsonl or --csv"),
+        (["--json", "--codec", "hevc"], "no video is recorded"),
+        (["--json", "--no-preview", "--draw-ids"], "nothing is shown or recorded"),
+        (["--draw-ids", "--no-track"], "leave --no-track out"),
+        (["--out", "o.gif", "--codec", "hevc"], "has no effect on a GIF"),
+    ],
+)
+def test_options_without_effect_are_refused(
+    cpnpose: Run, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = cpnpose("webcam", "--camera", clip, *options)
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert list(tmp_path.iterdir()) == []

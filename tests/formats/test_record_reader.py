@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -178,3 +179,8 @@ def test_memory_does_not_grow_with_length(record, header, make_poses, make_resul
         return size
 
     assert peak(1000) < peak(100) + 200_000  # the text of 900 frames is over 1 MB
+
+
+def test_a_folder_is_called_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a folder"):
+        read_record(tmp_path)

@@ -16,6 +16,7 @@ from cpnpose.media.draw import (
     DrawStyle,
     draw_poses,
     id_color,
+    joint_sizes,
     line_widths,
 )
 from cpnpose.pose.types import Poses
@@ -133,6 +134,16 @@ def test_lines_have_a_dark_outline_that_shows_on_any_ground() -> None:
 def test_thickness_follows_the_person() -> None:
     assert line_widths(people((0, 0, 1), (0, 0, 4), (0, 0, 0.1), (0, 0, 40))).tolist() == [2, 8, 1, 16]
     assert line_widths(Poses.empty()).shape == (0,)
+    assert joint_sizes(people((0, 0, 1), (0, 0, 4), (0, 0, 0.2), (0, 0, 40))).tolist() == [5, 17, 2, 33]
+
+
+def test_small_people_are_no_blobs() -> None:
+    small = draw_poses(plain(), people((50, 20, 0.2), (120, 20, 0.16)))
+    for x, width, height, most in ((50, 20, 50, 0.6), (120, 16, 40, 0.6)):
+        box = small[20 : 20 + height, x : x + width]
+        assert 0.1 < (box != 90).any(axis=2).mean() < most  # a skeleton, and the picture in between
+        for color in (LEFT_COLOR, RIGHT_COLOR):
+            assert (np.abs(box.astype(int) - color).sum(axis=2) < 60).any()
 
 
 def test_positions_are_exact_to_a_part_of_a_pixel() -> None:
@@ -164,8 +175,8 @@ def test_boxes_and_ids() -> None:
     assert color_at(bare, 100, 270) == (90, 90, 90)
     assert color_at(boxed, 200, 269) != (90, 90, 90)
     numbered = draw_poses(plain(), poses, DrawStyle(draw_ids=True))
-    assert (numbered[:20, 100:115] == id_color(3)).all(axis=2).any()
-    assert (numbered[:20, 220:235] == id_color(8)).all(axis=2).any()
+    assert (numbered[:60, 110:190] == id_color(3)).all(axis=2).any()
+    assert (numbered[:60, 230:310] == id_color(8)).all(axis=2).any()
     assert np.array_equal(numbered[:18, 10:60], plain()[:18, 10:60])
     assert id_color(3) != id_color(8)
 
@@ -201,6 +212,49 @@ def test_heads_are_covered_on_a_blurred_background_too() -> None:
     style = DrawStyle(background="blur", blur_faces=True, threshold=9.0)
     region = (slice(32, 42), slice(190, 210))
     assert draw_poses(image, poses, style).astype(float)[region].std() < 0.35 * image[region].std()
+
+
+def label_of(image: np.ndarray, track_id: int) -> tuple[int, int, int, int]:
+    """The rectangle (x1, y1, x2, y2) of the label of an id."""
+    y, x = np.nonzero((image == id_color(track_id)).all(axis=2))
+    return int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1
+
+
+def overlap(a: tuple[int, int, int, int], b: tuple[float, float, float, float]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        [(150, 120, 0.6), (150, 45, 0.6)],  # the head of the second is where the label of the first would be
+        [(150, 120, 0.6), (160, 122, 0.6), (170, 120, 0.6), (178, 119, 0.6)],  # shoulder to shoulder
+        [(150, -1, 1.1)],  # no room above
+        [(-12, 0, 1), (315, 0, 1)],  # in the corners
+    ],
+)
+def test_labels_lie_at_their_person_and_on_no_head_or_label(places: list[tuple[float, float, float]]) -> None:
+    ids = list(range(1, len(places) + 1))
+    poses = people(*places, ids=ids)
+    image = draw_poses(np.zeros((300, 400, 3), np.uint8), poses, DrawStyle(draw_ids=True, threshold=9.0))
+    labels = [label_of(image, i) for i in ids]
+    heads = [(x + 38 * s, y + 12 * s, x + 62 * s, y + 22 * s) for x, y, s in places]  # from ear to ear
+    for number, label in enumerate(labels):
+        assert not any(overlap(label, head) for head in heads)
+        assert not any(overlap(label, other) for other in labels[:number])
+        assert 0 <= label[0] < label[2] <= 400
+        assert 0 <= label[1] < label[3] <= 300
+        x1, y1, x2, y2 = poses.boxes_xyxy[number].tolist()
+        assert overlap(label, (x1 - 20, y1 - 20, x2 + 20, y2 + 20))
+
+
+def test_a_label_keeps_off_the_bodies_of_others_where_there_is_room() -> None:
+    for x in (155, 163):  # the head, and the corner of the box, of the second below a knee of the first
+        poses = people((100, 20, 1), (x, 215, 0.3), ids=[1, 2])
+        image = draw_poses(np.zeros((300, 400, 3), np.uint8), poses, DrawStyle(draw_ids=True))
+        x1, y1, x2, y2 = label_of(image, 2)
+        covered = ((poses.keypoints_xy[0] >= (x1, y1)) & (poses.keypoints_xy[0] <= (x2, y2))).all(axis=1)
+        assert not covered.any()
 
 
 def test_black_background_shows_the_skeleton_only() -> None:

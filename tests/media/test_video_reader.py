@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from av.codec.hwaccel import hwdevices_available
 
 from cpnpose.errors import InputError, OptionError
 from cpnpose.media.timing import FrameClock
@@ -409,11 +410,12 @@ def test_start_behind_the_end_is_said(tmp_path: Path, make_video: Make) -> None:
 
 def test_hardware_that_is_not_there_falls_back(tmp_path: Path, make_video: Make) -> None:
     path = make_video(tmp_path / "a.mp4")
-    with VideoReader(path, hwaccel="cuda") as reader:
-        assert len(list(reader)) == 10
-    with VideoReader(path, hwaccel="no-such-device") as reader:
-        assert reader.hwaccel is None
-        assert len(list(reader)) == 10
+    for device in hwdevices_available():
+        with VideoReader(path, hwaccel=device) as reader:
+            assert len(list(reader)) == 10
+            assert (reader.hwaccel is None) == any("in software" in note for note in reader.notes)
+    with pytest.raises(OptionError, match="no-such-device"):
+        VideoReader(path, hwaccel="no-such-device")
 
 
 def test_still_picture_as_video(tmp_path: Path) -> None:
