@@ -78,7 +78,7 @@ def _standing_costs(labels: _Array, heads: _Array, points: _Array) -> _Array:
     x, y = points.reshape(-1, 2).T
     left, top, right, bottom = np.moveaxis(labels[..., None], -2, 0)
     hits = (x >= left) & (x <= right) & (y >= top) & (y <= bottom)
-    inside = hits.reshape(*hits.shape[:2], count, -1).sum(axis=3)
+    inside = hits.reshape(*hits.shape[:2], count, points.shape[1]).sum(axis=3)
     return np.asarray(_PREFERENCE + head_costs + (inside * np.where(own, _OWN_POINT, _OTHER_POINT)).sum(axis=2))
 
 
