@@ -14,8 +14,8 @@ _GAP = 2
 _TIGHT = 0.85
 """Share of the generous ellipse of a head that is kept free."""
 _PREFERENCE = np.array([0.0, 0.4, 0.8, 1.0, 1.3, 2.0, 2.5])
-"""Cost of each candidate by its place: above the head, above left and right, right, left, below the feet, chest. All differ,
-so that a label does not change sides from frame to frame."""
+"""Cost of each candidate by its place: above the head, above left and right, right, left, below the feet, chest. All
+differ, so that a label does not change sides from frame to frame."""
 _OTHER_HEAD, _OWN_HEAD, _LABEL = 50.0, 10.0, 100.0
 """Cost of covering a head or a label, times the covered share of the new label."""
 _OTHER_POINT, _OWN_POINT = 1.0, 0.1
