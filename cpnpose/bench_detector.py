@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -58,11 +60,7 @@ def peers(images: list[ImageArray], device: torch.device, limit_s: float) -> lis
     calls: dict[str, Callable[[], object]] = {
         "torchvision keypointrcnn_resnet50_fpn": lambda: [model([_tensor(image, device)]) for image in images]
     }
-    if importlib.util.find_spec("ultralytics") is not None:
-        ultralytics: Any = importlib.import_module("ultralytics")
-        for name in ("yolov8n-pose", "yolov8m-pose"):
-            yolo = ultralytics.YOLO(f"{name}.yaml", verbose=False)
-            calls[f"ultralytics {name}"] = partial(_predict, yolo, images, device)
+    calls |= _ultralytics_calls(images, device)
     times = race(calls, rounds=3, limit_s=limit_s, device=device)
     return [
         {
@@ -74,6 +72,16 @@ def peers(images: list[ImageArray], device: torch.device, limit_s: float) -> lis
         }
         for name, timing in times.items()
     ]
+
+
+def _ultralytics_calls(images: list[ImageArray], device: torch.device) -> dict[str, Callable[[], object]]:
+    """Ultralytics' networks by name; none where the package is not installed."""
+    if importlib.util.find_spec("ultralytics") is None:
+        return {}
+    with contextlib.redirect_stdout(sys.stderr):  # where it tells of its settings
+        ultralytics: Any = importlib.import_module("ultralytics")
+        networks = {name: ultralytics.YOLO(f"{name}.yaml", verbose=False) for name in ("yolov8n-pose", "yolov8m-pose")}
+    return {f"ultralytics {name}": partial(_predict, yolo, images, device) for name, yolo in networks.items()}
 
 
 def _predict(yolo: Any, images: list[ImageArray], device: torch.device) -> None:

@@ -14,6 +14,7 @@ import torch
 from cpnpose.api import PoseEstimator
 from cpnpose.bench import BenchOptions
 from cpnpose.bench_agreement import agreement, compare
+from cpnpose.bench_detector import _ultralytics_calls, noise_images
 from cpnpose.bench_network import decode_in_a_loop, decoding, likely_maps, network_forms, network_forms_apart
 from cpnpose.bench_pipeline import pipeline
 from cpnpose.bench_timing import race
@@ -149,3 +150,23 @@ def test_a_missing_video_is_told(tmp_path: Path, tiny_weights: Path) -> None:
 def test_wrong_options_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(OptionError):
         BenchOptions(**wrong)  # type: ignore[arg-type]
+
+
+def test_what_other_packages_say_does_not_get_into_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ultralytics.py").write_text(
+        "print('new settings file')\n"
+        "class YOLO:\n"
+        "    def __init__(self, name, verbose): print('built', name)\n"
+        "    def predict(self, image, **options): self.seen = image.shape\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "ultralytics", raising=False)
+    calls = _ultralytics_calls(noise_images(1, (8, 8)), CPU)
+    assert list(calls) == ["ultralytics yolov8n-pose", "ultralytics yolov8m-pose"]
+    for call in calls.values():
+        call()
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "new settings file" in said.err
