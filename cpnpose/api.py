@@ -124,6 +124,8 @@ class PoseEstimator:
                 "nms": self.detector.nms,
                 "max_people": self.detector.max_people,
             }
+            if self.options.detector_size is not None:
+                detector["size"] = list(self.options.detector_size)
         elif isinstance(self.detector, WholeImageDetector):
             detector = "none"
         return {

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from cpnpose.cli.arguments import parse_size
+
 _RAW_SCORE = 0.02
 _RAW_NMS = 0.95
 
@@ -21,6 +23,9 @@ def evaluate_boxes_command(
     data: Annotated[Path, typer.Option(help="Folder that the annotations' file names start from.")],
     detector: Annotated[str, typer.Option(help="Name of a detector.")] = "default",
     detector_weights: Annotated[Path | None, typer.Option(help="A weights file in place of the named one.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="As --detector-size of 'cpnpose video'. Default: what the weights name.")
+    ] = None,
     nms: Annotated[float | None, typer.Option(help="IoU of the suppression. Default: the best of a sweep.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only as many images, evenly chosen.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
@@ -43,6 +48,7 @@ def evaluate_boxes_command(
         precision=precision,
         nms=_RAW_NMS,
         max_people=300,
+        size=None if size is None else parse_size(size),
     )
     raw = detect_all(find.with_score(_RAW_SCORE), annotations, data, limit=limit)
     thresholds = sweep_thresholds(annotations, raw)

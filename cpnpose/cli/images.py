@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cpnpose.cli import pipeline_arguments as args
+from cpnpose.cli.arguments import parse_size
 from cpnpose.cli.effects import drawing_options, refuse_idle, refuse_idle_angles
 from cpnpose.cli.outputs import ADDED, Outputs, Switches, picture_path, plan_images, refuse, refuse_inputs
 from cpnpose.errors import InputError
@@ -47,6 +48,7 @@ def images(
     weights: args.Weights = "default",
     detector: args.DetectorName = "default",
     detector_weights: args.DetectorWeights = None,
+    detector_size: args.DetectorSize = None,
     boxes: args.Boxes = None,
     score: args.Score = None,
     nms: args.Nms = None,
@@ -102,6 +104,7 @@ def images(
         boxes=boxes,
         score=score,
         nms=nms,
+        detector_size=None if detector_size is None else parse_size(detector_size, "--detector-size"),
         max_people=max_people,
         device=device,
         precision=precision,

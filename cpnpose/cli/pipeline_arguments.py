@@ -51,6 +51,15 @@ DetectorName = Annotated[
 DetectorWeights = Annotated[
     Path | None, typer.Option("--detector-weights", rich_help_panel=NETWORKS, help="Weights file of the detector.")
 ]
+DetectorSize = Annotated[
+    str | None,
+    typer.Option(
+        "--detector-size",
+        rich_help_panel=NETWORKS,
+        help="Height x width, about what frames are brought to for the detector: more finds smaller people and takes "
+        "longer. Default: what the weights name, 480x640 with the shipped detector.",
+    ),
+]
 Boxes = Annotated[
     Path | None,
     typer.Option("--boxes", rich_help_panel=NETWORKS, help="Take people's boxes from this COCO detections file."),

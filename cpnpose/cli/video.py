@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cpnpose.cli import pipeline_arguments as args
+from cpnpose.cli.arguments import parse_size
 from cpnpose.cli.effects import drawing_options, refuse_idle, refuse_idle_angles, refuse_idle_tracking
 from cpnpose.cli.outputs import Switches, plan_videos, refuse
 from cpnpose.cli.video_checks import check_formats, check_inputs
@@ -67,6 +68,7 @@ def video(
     weights: args.Weights = "default",
     detector: args.DetectorName = "default",
     detector_weights: args.DetectorWeights = None,
+    detector_size: args.DetectorSize = None,
     boxes: args.Boxes = None,
     score: args.Score = None,
     nms: args.Nms = None,
@@ -161,6 +163,7 @@ def video(
         boxes=boxes,
         score=score,
         nms=nms,
+        detector_size=None if detector_size is None else parse_size(detector_size, "--detector-size"),
         max_people=max_people,
         device=device,
         precision=precision,

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cpnpose.cli import pipeline_arguments as args
+from cpnpose.cli.arguments import parse_size
 from cpnpose.cli.effects import drawing_options, refuse_idle, refuse_idle_angles, refuse_idle_tracking
 from cpnpose.cli.outputs import Outputs, Switches, plan_videos, refuse
 
@@ -45,6 +46,7 @@ def webcam(
     weights: args.Weights = "default",
     detector: args.DetectorName = "default",
     detector_weights: args.DetectorWeights = None,
+    detector_size: args.DetectorSize = None,
     score: args.Score = None,
     nms: args.Nms = None,
     max_people: args.MaxPeople = 100,
@@ -108,6 +110,7 @@ def webcam(
         detector_weights=detector_weights,
         score=score,
         nms=nms,
+        detector_size=None if detector_size is None else parse_size(detector_size, "--detector-size"),
         max_people=max_people,
         device=device,
         precision=precision,

@@ -47,15 +47,23 @@ class DetectorNetwork(nn.Module):
             converted in place; proposals and boxes are computed in float32 all the same.
         device: where it runs.
         dtype: float32, bfloat16 or (CUDA only) float16.
+        size: (height, width) that has about as many pixels as images are brought to; None takes what ``model`` was
+            trained for.
     """
 
-    def __init__(self, model: Detector, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        model: Detector,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        size: tuple[int, int] | None = None,
+    ) -> None:
         super().__init__()
         self.device, self.dtype = torch.device(device), dtype
         self.model = model.eval().to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if dtype != torch.float32:
             self.model.to(dtype)
-        self.input_pixels = model.config.input_pixels
+        self.input_pixels = model.config.input_pixels if size is None else size[0] * size[1]
 
     @torch.inference_mode()
     def detect(

@@ -56,6 +56,7 @@ def make_detector(options: ModelOptions, names: Sequence[str] | None = None) -> 
         score=options.score,
         nms=options.nms,
         max_people=options.max_people,
+        size=options.detector_size,
     )
 
 
@@ -68,6 +69,7 @@ def load_detector(
     score: float | None = None,
     nms: float | None = None,
     max_people: int = 100,
+    size: tuple[int, int] | None = None,
 ) -> PersonDetector:
     """Load a detector of people.
 
@@ -77,15 +79,18 @@ def load_detector(
         device, precision: see ``pipeline/device.py``.
         score, nms: see :class:`~cpnpose.pipeline.detect.PersonDetector`; None takes what the weights name.
         max_people: per image.
+        size: see :attr:`~cpnpose.pipeline.options.ModelOptions.detector_size`; torchvision's have their own.
 
     Raises:
         WeightsError: the weights are missing, damaged, or cannot be downloaded.
-        OptionError: there is no detector of that name.
+        OptionError: there is no detector of that name, or it cannot be run at ``size``.
     """
     chosen = choose_device(device)
     dtype = choose_precision(precision, chosen)
     network: DetectionNetwork
     if name in TORCHVISION_DETECTORS:
+        if size is not None:
+            raise OptionError(f"--detector-size: {name} has a size of its own; leave it out")
         network, title = OfficialNetwork(_official(name, weights), chosen, dtype), name
         own_score = own_nms = 0.5
         own_track_score = None
@@ -96,7 +101,7 @@ def load_detector(
             need_cpu(path, device)
             chosen, dtype = torch.device("cpu"), torch.float32
         model = _own(path, metadata)
-        network, title = DetectorNetwork(model, chosen, dtype), path.stem
+        network, title = DetectorNetwork(model, chosen, dtype, size), path.stem
         own_score, own_nms, own_track_score = model.config.score, model.config.nms, model.config.track_score
     return PersonDetector(
         network,

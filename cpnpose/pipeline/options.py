@@ -22,6 +22,9 @@ class ModelOptions:
     """``default``, one of torchvision's official detectors by its name, or ``none`` for the whole image as one box."""
     detector_weights: Path | None = None
     """Weights file of the detector in the place of its own."""
+    detector_size: tuple[int, int] | None = None
+    """(height, width) that has about as many pixels as frames are brought to for the detector, whatever their shape:
+    more find smaller people and take longer. None takes what the detector's weights name."""
     boxes: Path | None = None
     """COCO detections file whose boxes are used in the place of a detector."""
     score: float | None = None
@@ -49,10 +52,15 @@ class ModelOptions:
             raise OptionError(f"--batch {self.batch}: give a number from 1")
         if self.boxes is not None and (self.detector != "default" or self.detector_weights is not None):
             raise OptionError("--boxes takes the place of a detector; leave --detector and --detector-weights out")
-        if self.boxes is not None and self.nms is not None:
-            raise OptionError("--nms has no effect: the boxes of --boxes are all taken; leave it out")
+        if self.detector_size is not None and min(self.detector_size) < 1:
+            raise OptionError(f"--detector-size {self.detector_size}: give a height and a width from 1")
+        if self.boxes is not None:
+            for name in ("nms", "detector_size"):
+                if getattr(self, name) is not None:
+                    option = name.replace("_", "-")
+                    raise OptionError(f"--{option} has no effect: the boxes of --boxes are all taken; leave it out")
         if self.detector == "none":
-            for name in ("score", "nms", "detector_weights"):
+            for name in ("score", "nms", "detector_weights", "detector_size"):
                 if getattr(self, name) is not None:
                     raise OptionError(f"--{name.replace('_', '-')} has no effect with --detector none; leave it out")
 

@@ -167,6 +167,19 @@ def test_the_pyramid_is_the_same_in_parts(detector: Detector, monkeypatch: pytes
         torch.testing.assert_close(scores, other_scores, atol=1e-5, rtol=1e-4)
 
 
+def test_the_size_that_images_are_brought_to_can_be_chosen(detector: Detector) -> None:
+    seen: list[tuple[int, ...]] = []
+    handle = detector.pyramid.register_forward_hook(
+        lambda module, inputs, maps: seen.append(tuple(inputs[0].shape[2:]))
+    )
+    image = np.full((300, 400, 3), 90, np.uint8)
+    for size in (None, (192, 256), (64, 64)):
+        boxes, _ = DetectorNetwork(detector, size=size).detect([image], score=0.0, nms=1.0)[0]
+        assert boxes[:, 2].max() > 300  # in pixels of the image all the same
+    handle.remove()
+    assert seen == [(96, 128), (192, 256), (64, 64)]
+
+
 def test_no_people_and_no_images_are_normal(detector: Detector) -> None:
     network = DetectorNetwork(detector)
     assert network.detect([], score=0.5, nms=0.5) == []

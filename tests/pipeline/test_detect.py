@@ -233,6 +233,16 @@ def test_options_outside_their_range() -> None:
         {"max_people": 0},
         {"batch": 0},
         {"boxes": Path("b"), "detector": "none"},
+        {"detector_size": (0, 640)},
+        {"boxes": Path("b"), "detector_size": (480, 640)},
+        {"detector": "none", "detector_size": (480, 640)},
     ):
         with pytest.raises(OptionError):
             ModelOptions(**wrong)  # type: ignore[arg-type]
+
+
+def test_the_detector_gets_its_size_and_torchvisions_keeps_its_own() -> None:
+    network = make_detector(ModelOptions(detector_size=(96, 128), device="cpu")).network  # type: ignore[attr-defined]
+    assert network.input_pixels == 96 * 128
+    with pytest.raises(OptionError, match="has a size of its own"):
+        make_detector(ModelOptions(detector=TORCHVISION_DETECTORS[0], detector_size=(96, 128), device="cpu"))
