@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from cpnpose.cli.arguments import parse_size
 from cpnpose.cli.help import Group
 from cpnpose.errors import OptionError, OutputError, WeightsError
 
@@ -125,7 +126,7 @@ def import_weights(
 ) -> None:
     """Convert a checkpoint of pytorch-cpn (ResNet-50 or ResNet-101) into a weights file."""
     _check_target(out, overwrite)
-    input_size = None if size is None else _size(size)
+    input_size = None if size is None else parse_size(size)
 
     import torch
 
@@ -225,10 +226,3 @@ def _check_target(out: Path, overwrite: bool) -> None:
         raise OptionError(f"--out {out}: weights files end in .safetensors")
     if out.exists() and not overwrite:
         raise OutputError(f"{out} exists; use --overwrite to replace it")
-
-
-def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.lower().partition("x")
-    if not (height.isdecimal() and width.isdecimal()):
-        raise OptionError(f"--size {text}: give height x width, such as 384x288")
-    return int(height), int(width)
