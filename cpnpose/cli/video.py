@@ -143,7 +143,7 @@ def video(
     from cpnpose.api import PoseEstimator
     from cpnpose.cli.drawing import make_drawer
     from cpnpose.cli.video_run import VideoTask, open_reader
-    from cpnpose.media.source import is_address
+    from cpnpose.media.source import is_stored
     from cpnpose.pipeline.memory import keep_freed_memory
     from cpnpose.pipeline.options import ModelOptions, StreamOptions
     from cpnpose.pipeline.person import check_choice
@@ -199,7 +199,7 @@ def video(
         )
         for source, outputs in zip(inputs, planned, strict=True)
     ]
-    if len(tasks) == 1 and not is_address(tasks[0].source):
+    if len(tasks) == 1 and is_stored(tasks[0].source):
         open_reader(tasks[0]).close()  # say that it is no video before the networks are loaded
     draw = make_drawer(
         threshold=draw_threshold, boxes=draw_boxes, ids=draw_ids, background=background, blur_faces=blur_faces

@@ -157,8 +157,8 @@ def measured(
     """
     if info.live:
         raise OptionError(
-            f"{task.source}: --person, --fill and --repair-swaps read a video twice, which a live stream does not "
-            "allow; record it first"
+            f"{task.source}: --person, --fill and --repair-swaps read a video twice, which a live stream or pipe does "
+            "not allow; record it first"
         )
     record = Path(stack.enter_context(TemporaryDirectory(prefix="cpnpose-"))) / "measured.jsonl"
     progress = Progress(f"{task.source} (measuring)", expected_frames(task, info), task.progress)
@@ -201,7 +201,7 @@ def open_writer(task: VideoTask, reader: VideoReader) -> VideoWriter:
         fps=reader.info.fps / task.every if reader.info.fps is not None else None,
     )
     if reader.info.live and reader.info.has_audio:
-        writer.notes.append("the sound of a live stream is not recorded")
+        writer.notes.append("the sound of a live stream or pipe is not recorded")
     return writer
 
 

@@ -10,7 +10,7 @@ from av.container.input import InputContainer
 from av.video.stream import VideoStream
 
 from cpnpose.errors import InputError
-from cpnpose.media.source import is_address, open_input
+from cpnpose.media.source import is_stored, open_input
 
 _CUT_OFF_S = 0.25
 """A file that ends so many seconds before its header says was cut off."""
@@ -35,7 +35,7 @@ def cut_off_note(
             tag = _duration_tag(stream.metadata)
             if tag is not None:
                 promised = min(promised, tag)
-            elif is_address(source):
+            elif not is_stored(source):
                 return None
             elif promised - reached > _CUT_OFF_S:
                 reached = _end_of_all_streams(source)

@@ -12,7 +12,8 @@ import av
 from av.packet import Packet
 
 from cpnpose.errors import InputError
-from cpnpose.media.source import is_address, open_input, origin_of, pick_video
+from cpnpose.media.source import is_stored, open_input, origin_of, pick_video
+from cpnpose.media.timing import FrameClock
 
 _RATES = (60, 120, 240)
 """Frame rates to try where a video's own is too slow. A place without a frame costs 24 bytes and shows the last one."""
@@ -44,7 +45,7 @@ class FrameGrid:
 def grid_rate(source: str | Path, start: float, end: float | None, fps: Fraction | None) -> Fraction | None:
     """``fps``, the frame rate meant for the output, if ``source`` keeps to its own from ``start`` to ``end`` (seconds);
     else one at which its frames stand at their times. Reads the packets' times, without decoding."""
-    if is_address(source):
+    if not is_stored(source):
         return fps
     try:
         with open_input(source) as container:
@@ -54,10 +55,12 @@ def grid_rate(source: str | Path, start: float, end: float | None, fps: Fraction
                 return fps
             grids = [FrameGrid(rate) for rate in (own, *map(Fraction, _RATES)) if rate >= own]
             origin = float(origin_of(container)) + start
-            tick = float(stream.time_base)
+            tick, clock = float(stream.time_base), FrameClock(stream.time_base, own)
             for pts in _in_order_of_display(container.demux(stream)):
-                time_s = pts * tick - origin
-                if time_s >= 0 and (end is None or time_s < end - start):
+                time_s = clock.stamp(pts) * tick - origin
+                if end is not None and time_s >= end - start:
+                    break
+                if time_s >= 0:
                     for grid in grids:
                         grid.place(time_s)
     except (InputError, av.error.FFmpegError):
@@ -69,10 +72,15 @@ def grid_rate(source: str | Path, start: float, end: float | None, fps: Fraction
 
 def _in_order_of_display(packets: Iterator[Packet[Any]]) -> Iterator[int]:
     waiting: list[int] = []
+    last_dts: int | None = None
     for packet in packets:
         time = packet.pts if packet.pts is not None else packet.dts
         if time is None or not packet.size or packet.is_discard:
             continue
+        if last_dts is not None and packet.dts is not None and packet.dts < last_dts:  # recordings that were joined
+            yield from sorted(waiting)
+            waiting.clear()
+        last_dts = packet.dts
         heapq.heappush(waiting, time)
         while waiting and packet.dts is not None and waiting[0] <= packet.dts:
             yield heapq.heappop(waiting)

@@ -35,12 +35,16 @@ class StartPoint:
     def is_behind(self, packet: Packet[Any]) -> bool:
         """Whether decoding from this packet on could miss the first frame, or meet another part of the file that has
         the same times (recordings that were joined)."""
-        return (
-            packet.pts is None
-            or packet.pts > self.key_pts
-            or packet.pos is None
-            or not 0 <= packet.pos <= self.key_position
-        )
+        shown = shown_at(packet)
+        return shown is None or shown > self.key_pts or packet.pos is None or not 0 <= packet.pos <= self.key_position
+
+
+def shown_at(packet: Packet[Any]) -> int | None:
+    """Ticks at which the packet's frame is shown, as far as the packet tells it: H.264 in AVI has decoding times only,
+    which are the same where frames are stored in the order of display."""
+    if packet.pts is None and isinstance(packet.stream, VideoStream) and not packet.stream.codec_context.has_b_frames:
+        return packet.dts
+    return packet.pts
 
 
 def find_start(container: InputContainer, stream: VideoStream, target: int) -> StartPoint | None:
@@ -55,7 +59,7 @@ def find_start(container: InputContainer, stream: VideoStream, target: int) -> S
     for packet in container.demux(stream):
         if not packet.size or packet.is_discard:
             continue
-        pts, dts, position = packet.pts, packet.dts, packet.pos
+        pts, dts, position = shown_at(packet), packet.dts, packet.pos
         if pts is None or position is None or position < 0:
             return None
         if dts is not None:

@@ -25,8 +25,16 @@ def is_address(source: str | Path) -> bool:
 
 
 def is_live(source: str | Path) -> bool:
-    """Whether the source is an address of a stream that cannot be read a second time from its beginning."""
-    return is_address(source) and str(source).split("://", 1)[0].lower() in _LIVE
+    """Whether the source is a stream that cannot be read a second time from its beginning: an address of such a kind,
+    or a pipe."""
+    if is_address(source):
+        return str(source).split("://", 1)[0].lower() in _LIVE
+    return Path(source).is_fifo()
+
+
+def is_stored(source: str | Path) -> bool:
+    """Whether the source can be read again and again at little cost: a file, no address and no pipe."""
+    return not is_address(source) and not is_live(source)
 
 
 def check_hwaccel(name: str) -> None:

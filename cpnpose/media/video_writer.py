@@ -98,7 +98,7 @@ class VideoWriter:
 
     def _add_audio(self, container: OutputContainer, source: str | Path, start: float, end: float | None) -> None:
         if is_live(source):
-            self.notes.append("the sound of a live stream is not recorded")
+            self.notes.append("the sound of a live stream or pipe is not recorded")
             return
         audio = AudioCarrier(source, container, self.path, start, end)
         self.notes += audio.notes

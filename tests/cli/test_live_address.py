@@ -76,7 +76,7 @@ def test_a_part_of_an_endless_stream_with_sound(cpnpose: Run, server: LiveServer
     done = cpnpose("video", server.url("open"), "--out", tmp_path / "o.mp4", "--json", "--end", 1)
     assert done.exit_code == 0, done.stderr
     assert server.connections == before + 1  # many cameras allow no second one
-    assert "the sound of a live stream is not recorded" in done.stderr
+    assert "the sound of a live stream or pipe is not recorded" in done.stderr
     assert "25 frames in = 25 frames out" in done.stderr
     assert times_of(tmp_path / "o.mp4") == pytest.approx([i * _FRAME_S for i in range(25)], abs=1e-3)
     document = json.loads((tmp_path / "o.json").read_text())

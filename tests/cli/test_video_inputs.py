@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -146,3 +148,15 @@ def test_a_name_that_is_no_utf8(cpnpose: Run, clip: Path, tmp_path: Path, odd_na
         done = cpnpose(*command, networks=False)
         assert done.exit_code == 0, done.stderr
     assert cpnpose("render", record, source, "--overwrite", networks=False).exit_code == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes have no names there")
+def test_a_pipe(cpnpose: Run, make_frames: MakeFrames, tmp_path: Path) -> None:
+    clip = encode(tmp_path / "in.mkv", make_frames(12), "libx264", "yuv420p", audio_tracks=1)
+    for name in ("o.mp4", "o.avi"):
+        with subprocess.Popen(["cat", clip], stdout=subprocess.PIPE) as writing:
+            assert writing.stdout is not None
+            done = cpnpose("video", f"/dev/fd/{writing.stdout.fileno()}", "--out", tmp_path / name)
+        assert done.exit_code == 0, done.stderr
+        assert "12 frames in = 12 frames out" in done.stderr
+        assert "the sound of a live stream or pipe is not recorded" in done.stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -227,7 +229,9 @@ def test_start_counts_from_the_beginning_of_a_transport_stream(tmp_path: Path, m
         ("a.vob", "mpeg2video", {"bf": "2"}),
         ("a.mpg", "mpeg1video", {"bf": "2"}),
         ("a.h264", "libx264", {"bf": "3"}),
+        ("a.h264", "libx264", {"bf": "0"}),
         ("a.avi", "mpeg4", {"bf": "2"}),
+        ("a.avi", "libx264", {"bf": "0"}),
         ("a.mp4", "libx264", {"bf": "3"}),
         ("a.mkv", "libx264", {"bf": "3"}),
     ],
@@ -257,17 +261,34 @@ def test_start_in_recordings_that_were_joined(tmp_path: Path, make_video: Make) 
         assert [f.index for f in part] == [f.index for f in everything if f.time_s >= everything[0].time_s + start]
 
 
-@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.avi"])
 def test_start_decodes_one_group_of_pictures_at_most(
     tmp_path: Path, make_video: Make, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    base = Fraction(1, 90000 if name == "a.ts" else 1000)
-    path = make_video(tmp_path / name, count=100, time_base=base, options={"g": "20", "bf": "2", "sc_threshold": "0"})
+    base = {"a.ts": Fraction(1, 90000), "a.avi": Fraction(1, 25)}.get(name, Fraction(1, 1000))
+    options = {"g": "20", "bf": "0" if name == "a.avi" else "2", "sc_threshold": "0"}
+    path = make_video(tmp_path / name, count=100, time_base=base, options=options)
     decoded = []
     stamp = FrameClock.stamp
     monkeypatch.setattr(FrameClock, "stamp", lambda *a: (decoded.append(a), stamp(*a))[1])
     assert [f.index for f in read(path, start=3.4, end=3.6)] == list(range(85, 90))
     assert len(decoded) <= 11  # 80 to 89, and the one at which it ends
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes have no names there")
+@pytest.mark.parametrize("name", ["a.ts", "a.mkv"])
+def test_a_pipe_is_read_once(tmp_path: Path, make_video: Make, name: str) -> None:
+    """Whatever was read to look for the start would be gone."""
+    base = Fraction(1, 90000 if name == "a.ts" else 1000)
+    noise = np.random.default_rng(0).integers(0, 255, (75, 48, 64, 3)).astype(np.uint8)
+    path = make_video(tmp_path / name, images=list(noise), time_base=base, options={"g": "25"})
+    expected = [f.index for f in read(path, start=2.0)]
+    assert len(expected) == 25
+    with subprocess.Popen(["cat", path], stdout=subprocess.PIPE) as writing:
+        assert writing.stdout is not None
+        with VideoReader(f"/dev/fd/{writing.stdout.fileno()}", start=2.0, threads=1) as reader:
+            assert [f.index for f in reader] == expected
+            assert reader.info.live
 
 
 def test_impossible_options() -> None:

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from cpnpose.errors import OptionError, OutputError
+from cpnpose.media.frame_grid import grid_rate
+from cpnpose.media.timing import FrameClock
 from cpnpose.media.video import VideoReader, VideoWriter
 from cpnpose.pose.types import Frame
 
@@ -95,6 +97,26 @@ def test_avi_of_a_constant_frame_rate_keeps_it(tmp_path: Path, make_video: Make)
     assert times(tmp_path / "out.avi") == pytest.approx([i / 25 for i in range(20)])
     with av.open(str(tmp_path / "out.avi")) as container:
         assert container.streams.video[0].average_rate == 25
+
+
+def test_avi_of_recordings_that_were_joined_keeps_their_frame_rate(tmp_path: Path, make_video: Make) -> None:
+    source = make_video(tmp_path / "in.ts", count=40, time_base=Fraction(1, 90000), options={"bf": "2"})
+    source.write_bytes(source.read_bytes() * 2)
+    copy(source, tmp_path / "out.avi")
+    assert times(tmp_path / "out.avi") == pytest.approx([i / 25 for i in range(80)])
+    with av.open(str(tmp_path / "out.avi")) as container:
+        assert container.streams.video[0].average_rate == 25
+
+
+def test_the_frame_rate_of_an_avi_is_told_by_its_part_alone(
+    tmp_path: Path, make_video: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make_video(tmp_path / "in.mp4", count=100)
+    placed: list[float] = []
+    stamp = FrameClock.stamp
+    monkeypatch.setattr(FrameClock, "stamp", lambda *a: (placed.append(a[1]), stamp(*a))[1])
+    assert grid_rate(source, 0.4, 0.8, Fraction(25)) == 25
+    assert len(placed) <= 21
 
 
 def test_pictures_that_come_late_in_avi_are_told(tmp_path: Path) -> None:
