@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +18,7 @@ from typer.testing import CliRunner
 
 from cpnpose.cli.main import app
 from cpnpose.errors import InputError, OptionError, WeightsError
-from cpnpose.models.int8 import CONSTANTS, GRAPH, Int8Network
+from cpnpose.models.int8 import CONSTANTS, GRAPH, Int8Network, load_int8
 from cpnpose.models.quantize import quantize
 from cpnpose.models.weights import load_cpn, read_metadata, save_weights
 from cpnpose.pipeline.calibrate import people_in
@@ -75,6 +78,27 @@ def test_several_threads_get_their_own_answers(int8_weights: Path) -> None:
         found = list(pool.map(lambda pixels: network.heatmaps(pixels)[0], inputs))
     for one, other in zip(wanted, found, strict=True):
         assert torch.equal(one, other)
+
+
+def test_a_call_uses_the_cores_of_its_thread_of_those_that_the_process_may_use(
+    int8_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine with more cores, OpenVINO would split the few that are allowed among too many calls."""
+    asked: list[dict[str, int]] = []
+
+    def compiled(*args: Any, **kwargs: Any) -> None:
+        asked.append(args[2])
+        raise InterruptedError
+
+    graph = load_int8(int8_weights).graph
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5, 6, 7}, raising=False)
+    monkeypatch.setattr(graph, "_core", SimpleNamespace(compile_model=compiled))
+    for threads in (1, 2, 4):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        with pytest.raises(InterruptedError):
+            graph(torch.zeros(1, 3, 64, 64))
+    assert [(setting["INFERENCE_NUM_THREADS"], setting["NUM_STREAMS"]) for setting in asked] == [(4, 4), (4, 2), (4, 1)]
 
 
 def test_what_int8_cannot_do_is_told(int8_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
