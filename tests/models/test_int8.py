@@ -146,6 +146,8 @@ def test_from_the_command_line(tiny_weights: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "tiny-int8, int8" in result.stdout
     assert "from 4 people" in result.stdout
+    twice = ["weights", "quantize", str(out), str(folder / "none"), "--out", str(tmp_path / "twice.safetensors")]
+    assert "is int8 already (cpn-int8)" in CliRunner().invoke(app, twice).stderr  # before a look at the images
     again = CliRunner().invoke(app, command)
     assert again.exit_code != 0
     assert "--overwrite" in again.stderr
