@@ -120,6 +120,7 @@ class PoseEstimator:
         if isinstance(self.detector, PersonDetector):
             detector = {
                 "name": self.detector.name,
+                "precision": self.detector.network.number_format,
                 "score": self.detector.score,
                 "nms": self.detector.nms,
                 "max_people": self.detector.max_people,

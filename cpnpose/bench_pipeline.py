@@ -19,7 +19,7 @@ from cpnpose.api import PoseEstimator
 from cpnpose.errors import InputError
 from cpnpose.media.draw import draw_poses
 from cpnpose.media.video import VideoReader, VideoWriter
-from cpnpose.pipeline.cores import available_cores, thread_shares
+from cpnpose.pipeline.cores import thread_shares
 from cpnpose.pipeline.detect import Detector
 from cpnpose.pipeline.estimate import PoseNetwork
 from cpnpose.pipeline.follow import Follower, with_weak_people
@@ -28,6 +28,7 @@ from cpnpose.pipeline.queues import Background
 from cpnpose.pipeline.segments import chunks_of, estimate_chunk
 from cpnpose.pipeline.stream import run
 from cpnpose.pose.types import Frame, FrameResult, ImageArray
+from cpnpose.processor import available_cores
 
 T = TypeVar("T")
 _CHUNK_FRAMES = {"cpu": 4, "cuda": 32}

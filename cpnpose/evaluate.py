@@ -21,6 +21,7 @@ from cpnpose.pose.decode import Decoding
 from cpnpose.pose.oks import oks
 from cpnpose.pose.types import Detections, ImageArray, PersonCrops, Poses, Preprocessing
 from cpnpose.training.annotations import PersonRecords, check_image_folder, file_names, read_annotations, read_people
+from cpnpose.training.distributed import check_one_process
 from cpnpose.whole_file import whole_file
 
 __all__ = [
@@ -94,9 +95,11 @@ def evaluate_pose(options: EvaluationOptions) -> Evaluation:
     """Run a pose network over annotated images and measure it.
 
     Raises:
+        OptionError: it was started as several processes.
         InputError: annotations, images or boxes cannot be read.
         WeightsError: the weights cannot be loaded.
     """
+    check_one_process("evaluate")
     network = load_pose_network(
         options.weights,
         device=options.device,

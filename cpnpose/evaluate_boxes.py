@@ -14,7 +14,7 @@ from torchvision.ops import nms
 
 from cpnpose.errors import InputError
 from cpnpose.pose.types import Detections, FloatArray, ImageArray, IntArray
-from cpnpose.training.annotations import read_annotations
+from cpnpose.training.annotations import box_of, file_names, read_annotations
 from cpnpose.training.detector_data import read_pixels
 
 _PERSON = 1
@@ -54,6 +54,24 @@ def detect_all(detect: Detect, annotations: Path, images: Path, *, limit: int | 
         if waiting:
             run(waiting)
     return found
+
+
+def check_annotations(annotations: Path) -> None:
+    """Whether a COCO file holds what the figures of this module need, so that it is told before a detector works.
+
+    Raises:
+        InputError: it cannot be read, an image has no name or no size, or a person no box.
+    """
+    data = read_annotations(annotations)
+    file_names(data, annotations)
+    for image in data["images"]:
+        if not all(isinstance(image.get(side), int | float) and image[side] > 0 for side in ("width", "height")):
+            raise InputError(
+                f"{annotations}: image {image['id']} has no 'width' and 'height' above 0; give its size in pixels"
+            )
+    for entry in data["annotations"]:
+        if entry.get("category_id", _PERSON) == _PERSON:
+            box_of(entry, annotations)
 
 
 def chosen_images(entries: Sequence[Any], limit: int | None) -> list[Any]:

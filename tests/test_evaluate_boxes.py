@@ -8,9 +8,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from cpnpose.cli.main import app
 from cpnpose.errors import InputError
-from cpnpose.evaluate_boxes import box_metrics, detect_all, recall_by_height, suppressed, sweep_thresholds
+from cpnpose.evaluate_boxes import (
+    box_metrics,
+    check_annotations,
+    detect_all,
+    recall_by_height,
+    suppressed,
+    sweep_thresholds,
+)
 from cpnpose.pose.types import Detections, ImageArray
 
 pytest.importorskip("pycocotools")
@@ -142,3 +151,24 @@ def test_missing_image_is_named(annotations: Path, tmp_path: Path) -> None:
     (tmp_path / "2.png").unlink()
     with pytest.raises(InputError, match=r"2\.png"):
         detect_all(lambda images: [Detections.empty()] * len(images), annotations, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "row", "name", "message"),
+    [
+        ("images", 1, "file_name", "image 2 has no 'file_name'"),
+        ("images", 0, "width", "image 1 has no 'width' and 'height' above 0"),
+        ("annotations", 2, "bbox", "annotation 2 has no 'bbox'"),
+    ],
+)
+def test_what_annotations_lack_is_told_before_a_detector_is_loaded(
+    part: str, row: int, name: str, message: str, annotations: Path
+) -> None:
+    check_annotations(annotations)
+    content = json.loads(annotations.read_text())
+    del content[part][row][name]
+    annotations.write_text(json.dumps(content))
+    arguments = ["--annotations", str(annotations), "--data", str(annotations.parent), "--detector-weights", "nowhere"]
+    result = CliRunner().invoke(app, ["evaluate-boxes", *arguments])
+    assert result.exit_code != 0
+    assert f"{annotations}: {message}" in result.stderr

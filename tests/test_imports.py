@@ -16,6 +16,7 @@ PACKAGE = ROOT / "cpnpose"
 LEVELS = {
     "file_name": -1,
     "whole_file": -1,
+    "processor": -1,
     "pose": 0,
     "models": 1,
     "media": 1,

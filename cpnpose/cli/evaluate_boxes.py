@@ -38,9 +38,19 @@ def evaluate_boxes_command(
 
     from cpnpose.cli.tables import print_table
     from cpnpose.evaluate import write_json
-    from cpnpose.evaluate_boxes import box_metrics, detect_all, recall_by_height, suppressed, sweep_thresholds
+    from cpnpose.evaluate_boxes import (
+        box_metrics,
+        check_annotations,
+        detect_all,
+        recall_by_height,
+        suppressed,
+        sweep_thresholds,
+    )
     from cpnpose.pipeline.load_detector import load_detector
+    from cpnpose.training.distributed import check_one_process
 
+    check_one_process("evaluate-boxes")
+    check_annotations(annotations)
     find = load_detector(
         detector,
         weights=detector_weights,
@@ -73,7 +83,7 @@ def evaluate_boxes_command(
             "nms": chosen,
             "images": len(raw),
             "detector": str(detector_weights or detector),
-            "precision": precision,
+            "precision": find.network.number_format,
             "thresholds": thresholds,
             "score": find.score,
             "recall_by_height": heights,

@@ -164,14 +164,13 @@ def quantize_weights(
     _check_target(out, overwrite)
 
     from cpnpose.media.images import find_images
-    from cpnpose.models.quantize import import_tools, quantize, quantize_detector
-    from cpnpose.models.weights import find_weights, read_metadata
+    from cpnpose.models.quantize import import_tools, quantize, quantize_detector, read_source
     from cpnpose.pipeline.calibrate import people_in, pictures
     from cpnpose.pipeline.load_detector import make_detector
     from cpnpose.pipeline.options import ModelOptions
 
     import_tools()  # a missing package is told before there is work
-    metadata = read_metadata(find_weights(weights))
+    metadata = read_source(weights)
     found = find_images(images)
     if metadata.kind == "detector":
         made = quantize_detector(weights, pictures(found, count or _IMAGES), out, name=name or "")

@@ -12,6 +12,7 @@ from torchvision.ops import nms as suppress
 
 from cpnpose.models.detector import Detector, normalize
 from cpnpose.models.device_images import resized
+from cpnpose.models.int8_detector import Int8Pyramid
 from cpnpose.pose.types import FloatArray, Picture
 
 _CELL = 32
@@ -64,6 +65,11 @@ class DetectorNetwork(nn.Module):
         if dtype != torch.float32:
             self.model.to(dtype)
         self.input_pixels = model.config.input_pixels if size is None else size[0] * size[1]
+
+    @property
+    def number_format(self) -> str:
+        """``float32``, ``bfloat16``, ``float16`` or ``int8``, of the convolutions."""
+        return "int8" if isinstance(self.model.pyramid, Int8Pyramid) else str(self.dtype).removeprefix("torch.")
 
     @torch.inference_mode()
     def detect(

@@ -7,7 +7,6 @@ it. Detectors are in ``models/int8_detector.py``.
 from __future__ import annotations
 
 import importlib
-import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from cpnpose.errors import OptionError, WeightsError
 from cpnpose.models.weights import load_entries
+from cpnpose.processor import available_cores
 
 ARCHITECTURE = "cpn-int8"
 """The name of a quantised CPN in the metadata of weights."""
@@ -66,7 +66,7 @@ class Int8Graph(nn.Module):
         if threads not in requests:
             with self._lock:
                 if threads not in self._compiled:
-                    cores = max(threads, os.cpu_count() or 1)
+                    cores = max(threads, available_cores())
                     self._compiled[threads] = self._core.compile_model(
                         self._model,
                         "CPU",

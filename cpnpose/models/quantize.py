@@ -98,8 +98,8 @@ def quantize_detector(
     Other arguments, result and errors as in :func:`quantize`.
     """
     path = find_weights(weights)
-    metadata = read_metadata(path)
-    if metadata.kind != "detector" or metadata.architecture == DETECTOR_ARCHITECTURE:
+    metadata = read_source(path)
+    if metadata.kind != "detector":
         raise WeightsError(f"{path} holds {metadata.architecture}, not a person detector to quantize")
     model = build_detector(DetectorConfig(**metadata.config)).eval()
     load_state(path, model)
@@ -113,6 +113,19 @@ def quantize_detector(
     made = _made(metadata, path.stem, DETECTOR_ARCHITECTURE, name, f"{len(batches)} images")
     save_weights(out, entries, made)
     return made
+
+
+def read_source(weights: str | Path) -> WeightsMetadata:
+    """The metadata of weights that are to be quantized.
+
+    Raises:
+        WeightsError: they cannot be read, or are int8 already.
+    """
+    path = find_weights(weights)
+    metadata = read_metadata(path)
+    if metadata.architecture in (ARCHITECTURE, DETECTOR_ARCHITECTURE):
+        raise WeightsError(f"{path} is int8 already ({metadata.architecture}); give the weights that it was made of")
+    return metadata
 
 
 def int8_cpn(model: CPN, batches: Sequence[FloatArray]) -> dict[str, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,14 +9,9 @@ from contextlib import contextmanager
 import cv2
 import torch
 
+from cpnpose.processor import available_cores
+
 _MOST_CPU_WORKERS = 8
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def workers_for(device: torch.device, wanted: int | None = None) -> int:

@@ -26,6 +26,11 @@ class DetectionNetwork(Protocol):
 
     device: torch.device
 
+    @property
+    def number_format(self) -> str:
+        """What it computes in, such as ``float32`` or ``int8``."""
+        ...
+
     def detect(
         self, images: Sequence[Picture], *, score: float, nms: float, max_people: int
     ) -> list[tuple[FloatArray, FloatArray]]:

@@ -31,6 +31,7 @@ class OfficialNetwork:
         self, model: nn.Module, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> None:
         self.device = torch.device(device)
+        self.number_format = str(dtype).removeprefix("torch.")
         self.model = cast(Any, model.eval().to(self.device))
         heads = self.model.roi_heads
         heads.detections_per_img = _MOST_CANDIDATES

@@ -83,18 +83,32 @@ class Processes:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         return model
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """For what all processes do at the same time and nothing but the end of one of them can prevent.
+
+        Raises:
+            TrainingError: another process is gone.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            raise TrainingError(f"process {self.rank} ends, for another one could not go on and says why") from error
+
     def share(self, module: nn.Module) -> None:
         """Give every process the first one's parameters and buffers, in place."""
         if self.world > 1:
-            for tensor in module.state_dict().values():
-                dist.broadcast(tensor, 0)
+            with self.together():
+                for tensor in module.state_dict().values():
+                    dist.broadcast(tensor, 0)
 
     def agree(self, value: float) -> float:
         """The first process's value, for all, which wait for it as long as it takes."""
         if self.world == 1:
             return value
         shared = torch.tensor([value], dtype=torch.float64)
-        dist.broadcast(shared, 0, group=self._patient)
+        with self.together():
+            dist.broadcast(shared, 0, group=self._patient)
         return float(shared)
 
     @contextmanager
@@ -130,7 +144,8 @@ def average_gradients(modules: Sequence[nn.Module], processes: Processes, also: 
     shared += [buffer for module in modules for buffer in module.buffers() if buffer.is_floating_point()]
     shared += [] if also is None else [also]
     flat = torch.cat([tensor.flatten() for tensor in shared])
-    dist.all_reduce(flat)
+    with processes.together():
+        dist.all_reduce(flat)
     flat /= processes.world
     for tensor, part in zip(shared, torch.split(flat, [t.numel() for t in shared]), strict=True):
         tensor.copy_(part.view_as(tensor))

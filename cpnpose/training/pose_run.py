@@ -13,7 +13,7 @@ from torch import nn
 from cpnpose.errors import TrainingError
 from cpnpose.models.backbone import MobileNetV2Features, load_imagenet_backbone, settle_batch_norm
 from cpnpose.models.cpn import CPN
-from cpnpose.models.weights import WeightsMetadata, find_weights, load_state, save_weights
+from cpnpose.models.weights import WeightsMetadata, load_state, save_weights
 from cpnpose.pipeline.device import choose_precision
 from cpnpose.pose.keypoints import NUM_KEYPOINTS
 from cpnpose.training import run
@@ -100,7 +100,7 @@ def load_initial(model: CPN, options: PoseTraining, cache: CropCache) -> None:
     """Start from ``--init`` or from ``--backbone-weights`` or from nothing."""
     initialise(model)
     if options.init is not None:
-        load_state(find_weights(options.init), model)
+        load_state(run.check_initial(options.init, options.model), model)
     elif options.backbone_weights is not None:
         if not isinstance(model.backbone, MobileNetV2Features):
             raise TrainingError("--backbone-weights fits cpn-light (MobileNetV2) only; leave it out for a ResNet")

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from cpnpose.evaluate import coco_results, keypoint_metrics, person_crops
+from cpnpose.evaluate_keypoints import complete_annotations
 from cpnpose.models.fuse import fuse
 from cpnpose.pipeline.estimate import PoseNetwork
 from cpnpose.pose.types import PersonCrops, Poses, Preprocessing
@@ -18,11 +19,16 @@ from cpnpose.whole_file import whole_file
 
 
 class PoseValidation:
-    """Evaluation by ground-truth boxes with flip test, on crops that are cut once."""
+    """Evaluation by ground-truth boxes with flip test, on crops that are cut once.
+
+    Raises:
+        InputError: the annotations lack something that the evaluation needs, or an image cannot be read.
+    """
 
     def __init__(self, options: PoseTraining, preprocessing: Preprocessing) -> None:
         assert options.val is not None
         self.annotations = options.val
+        complete_annotations(self.annotations)  # what it lacks is told now, not at the first evaluation
         self.records = read_people([options.val], options.data)
         self.crops: PersonCrops = person_crops(self.records, options.size, preprocessing)
 

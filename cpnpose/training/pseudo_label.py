@@ -25,6 +25,7 @@ from cpnpose.training.annotations import (
     labelled_keypoints,
     read_annotations,
 )
+from cpnpose.training.distributed import check_one_process
 
 _IMAGES_AT_ONCE = 16
 
@@ -93,11 +94,13 @@ def pseudo_label(options: PseudoLabelOptions, *, progress: Callable[[int, int], 
         progress: called with (images done, images in all).
 
     Raises:
+        OptionError: a value is out of its range, or it was started as several processes.
         InputError: annotations or images cannot be read.
         WeightsError: the weights cannot be loaded.
         TrainingError: nobody is left; no file is written.
         OutputError: the file cannot be written.
     """
+    check_one_process("train pseudo-label")
     options.check()
     check_image_folder(options.data)
     file = options.boxes_annotations

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cpnpose.errors import TrainingError
+from cpnpose.errors import TrainingError, WeightsError
+from cpnpose.models.weights import find_weights, read_metadata
 from cpnpose.whole_file import whole_file, writing
 
 M = TypeVar("M", bound=nn.Module)
@@ -32,6 +33,19 @@ def make_folder(folder: Path) -> None:
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
+
+
+def check_initial(weights: str | Path, architecture: str) -> Path:
+    """The file of weights to start from.
+
+    Raises:
+        WeightsError: there is none, or it holds another network.
+    """
+    path = find_weights(weights)
+    found = read_metadata(path).architecture
+    if found != architecture:
+        raise WeightsError(f"--init {path} holds {found}, and {architecture} is trained; give weights of that")
+    return path
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from cpnpose.evaluate_boxes import box_metrics
 from cpnpose.models.backbone import MobileNetV2Features, load_imagenet_backbone
 from cpnpose.models.detect_batch import network_size
 from cpnpose.models.detector import ARCHITECTURE, build_detector, normalize
-from cpnpose.models.weights import WeightsMetadata, find_weights, load_state, save_weights
+from cpnpose.models.weights import WeightsMetadata, load_state, save_weights
 from cpnpose.pipeline.device import choose_device, choose_precision
 from cpnpose.training import run
 from cpnpose.training.detector_batch import DetectorBatch, make_batch
@@ -76,7 +76,7 @@ class DetectorRun:
             load_imagenet_backbone(backbone, options.backbone_weights)
         self.model = build_detector(options.config, backbone)
         if options.init is not None:
-            load_state(find_weights(options.init), self.model)
+            load_state(run.check_initial(options.init, ARCHITECTURE), self.model)
         self.model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.AdamW(scaled_groups(self.model, options.lr, options.weight_decay), fused=True)
         self.ema = run.Ema(self.model, options.ema_decay)

@@ -103,9 +103,10 @@ def prepare_run(
 ) -> PoseRun:
     """A run at its start: cached crops, the initial network and its optimizer."""
     options.check()
-    for weights in (options.init, options.teacher):
-        if weights is not None:
-            find_weights(weights)  # a missing file is told before a folder is made
+    if options.init is not None:  # a missing file is told before a folder is made
+        run.check_initial(options.init, options.model)
+    if options.teacher is not None:
+        find_weights(options.teacher)
     torch.manual_seed(options.seed)
     records = read_people(options.annotations, options.data)
     run.make_folder(options.out)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +18,7 @@ from typer.testing import CliRunner
 
 from cpnpose.cli.main import app
 from cpnpose.errors import InputError, OptionError, WeightsError
-from cpnpose.models.int8 import CONSTANTS, GRAPH, Int8Network
+from cpnpose.models.int8 import CONSTANTS, GRAPH, Int8Network, load_int8
 from cpnpose.models.quantize import quantize
 from cpnpose.models.weights import load_cpn, read_metadata, save_weights
 from cpnpose.pipeline.calibrate import people_in
@@ -77,6 +80,27 @@ def test_several_threads_get_their_own_answers(int8_weights: Path) -> None:
         assert torch.equal(one, other)
 
 
+def test_a_call_uses_the_cores_of_its_thread_of_those_that_the_process_may_use(
+    int8_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine with more cores, OpenVINO would split the few that are allowed among too many calls."""
+    asked: list[dict[str, int]] = []
+
+    def compiled(*args: Any, **kwargs: Any) -> None:
+        asked.append(args[2])
+        raise InterruptedError
+
+    graph = load_int8(int8_weights).graph
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5, 6, 7}, raising=False)
+    monkeypatch.setattr(graph, "_core", SimpleNamespace(compile_model=compiled))
+    for threads in (1, 2, 4):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        with pytest.raises(InterruptedError):
+            graph(torch.zeros(1, 3, 64, 64))
+    assert [(setting["INFERENCE_NUM_THREADS"], setting["NUM_STREAMS"]) for setting in asked] == [(4, 4), (4, 2), (4, 1)]
+
+
 def test_what_int8_cannot_do_is_told(int8_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OptionError, match="is int8 and holds the whole network only"):
         load_pose_network(int8_weights, fast=True)
@@ -122,6 +146,8 @@ def test_from_the_command_line(tiny_weights: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "tiny-int8, int8" in result.stdout
     assert "from 4 people" in result.stdout
+    twice = ["weights", "quantize", str(out), str(folder / "none"), "--out", str(tmp_path / "twice.safetensors")]
+    assert "is int8 already (cpn-int8)" in CliRunner().invoke(app, twice).stderr  # before a look at the images
     again = CliRunner().invoke(app, command)
     assert again.exit_code != 0
     assert "--overwrite" in again.stderr

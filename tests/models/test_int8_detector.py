@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -15,13 +16,18 @@ from typer.testing import CliRunner
 
 from cpnpose.cli.main import app
 from cpnpose.errors import OptionError, WeightsError
+from cpnpose.models.average import average
 from cpnpose.models.detect_batch import DetectorNetwork
 from cpnpose.models.detector import ARCHITECTURE, Detector, DetectorConfig, build_detector, normalize
+from cpnpose.models.int8_detector import ARCHITECTURE as INT8
 from cpnpose.models.int8_detector import HEAD, PYRAMID, load_int8_detector
+from cpnpose.models.manifest import load_manifest
+from cpnpose.models.publish import add_weights
 from cpnpose.models.quantize import quantize_detector
 from cpnpose.models.weights import WeightsMetadata, load_entries, read_metadata, save_weights
 from cpnpose.pipeline.load_detector import load_detector
 from cpnpose.pose.types import ImageArray
+from cpnpose.training.run import check_initial
 
 pytest.importorskip("nncf", reason="needs the extra 'quantize'")
 
@@ -100,6 +106,7 @@ def test_it_finds_boxes_in_a_batch_as_alone(files: tuple[Path, Path]) -> None:
     find = load_detector(weights=files[1], score=0.0, nms=1.0, precision="bf16")
     assert isinstance(find.network, DetectorNetwork)
     assert find.network.dtype == torch.float32
+    assert find.network.number_format == "int8"
     images = pictures(3, seed=2)
     together = find(images)
     for image, people in zip(images, together, strict=True):
@@ -113,7 +120,7 @@ def test_the_file_says_what_it_is(files: tuple[Path, Path]) -> None:
     assert (made.name, made.kind, made.metrics) == ("tiny-int8", "detector", {})
     assert f"tiny ({ARCHITECTURE}) quantized on 6 images" in made.recipe
     assert DetectorConfig(**made.config) == TINY
-    with pytest.raises(WeightsError, match="not a person detector to quantize"):
+    with pytest.raises(WeightsError, match="is int8 already"):
         quantize_detector(files[1], pictures(1), files[1].with_name("again.safetensors"))
 
 
@@ -149,4 +156,23 @@ def test_from_the_command_line(files: tuple[Path, Path], tiny_weights: Path, tmp
     networks = ["--weights", str(tiny_weights), "--detector-weights", str(out), "--score", "0"]
     result = CliRunner().invoke(app, ["images", str(folder), "--json", "--out", str(tmp_path / "poses"), *networks])
     assert result.exit_code == 0, result.output
-    assert '"tiny-int8"' in (tmp_path / "poses.json").read_text() or "mine" in (tmp_path / "poses.json").read_text()
+    described = json.loads((tmp_path / "poses.json").read_text())["model"]["detector"]
+    assert (described["name"], described["precision"]) == ("mine", "int8")
+
+
+def test_it_is_registered_and_used_by_its_name(
+    files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = load_manifest(tmp_path)
+    add_weights(manifest, files[1])
+    monkeypatch.setattr("cpnpose.models.manifest.shipped_folder", lambda: tmp_path)
+    for name in ("tiny-int8", "default"):
+        assert load_detector(name).network.number_format == "int8"
+
+
+def test_there_is_nothing_to_train_on(files: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=f"tiny-int8.safetensors holds {INT8}, and {ARCHITECTURE} is trained"):
+        check_initial(files[1], ARCHITECTURE)
+    assert check_initial(files[0], ARCHITECTURE) == files[0]
+    with pytest.raises(WeightsError, match="holds whole numbers, which have no mean"):
+        average([files[1], files[1]], tmp_path / "mean.safetensors")

@@ -13,12 +13,16 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
+from typer.testing import CliRunner
 
+from cpnpose.cli.main import app
 from cpnpose.errors import OptionError
+from cpnpose.evaluate import EvaluationOptions, evaluate_pose
 from cpnpose.models.weights import load_cpn
 from cpnpose.training.detector_options import DetectorTraining
 from cpnpose.training.distributed import Processes
 from cpnpose.training.pose_options import PoseTraining
+from cpnpose.training.pseudo_label import PseudoLabelOptions, pseudo_label
 from cpnpose.training.train_detector import train_detector
 from cpnpose.training.train_pose import train_pose
 
@@ -59,6 +63,38 @@ def test_the_others_wait_for_the_first_as_long_as_it_takes_and_end_with_it(tmp_p
     assert (tmp_path / "0.txt").read_text() == "disk full"
     assert "process 1 ends, for the first one could not go on" in (tmp_path / "1.txt").read_text()
     assert not (tmp_path / "went on").exists()
+
+
+ALONE = """
+import sys
+from pathlib import Path
+import torch
+from cpnpose.errors import TrainingError
+from cpnpose.training.distributed import Processes, average_gradients
+out = Path(sys.argv[1])
+with Processes("cpu") as processes:
+    processes.agree(0.0)
+    if str(processes.rank) == sys.argv[2]:
+        sys.exit()
+    try:
+        if processes.is_main:
+            average_gradients([], processes, torch.zeros(1))
+        else:
+            processes.agree(0.0)
+    except TrainingError as error:
+        (out / f"{processes.rank}.txt").write_text(str(error))
+"""
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_who_is_left_alone_ends_with_one_line(gone: int, tmp_path: Path) -> None:
+    """Wherever it is that the other one fails, such as where the first one writes a checkpoint."""
+    script = tmp_path / "alone.py"
+    script.write_text(ALONE)
+    command = [sys.executable, *LAUNCHER, str(script), str(tmp_path), str(gone)]
+    subprocess.run(command, env=ENVIRONMENT, check=True, capture_output=True, timeout=100)
+    message = (tmp_path / f"{1 - gone}.txt").read_text()
+    assert message == f"process {1 - gone} ends, for another one could not go on and says why"
 
 
 def _as_of_torchrun(monkeypatch: pytest.MonkeyPatch, local_rank: int, gpus: int) -> list[tuple[Any, ...]]:
@@ -112,6 +148,19 @@ def test_shared_batch_statistics_do_not_reach_validation_and_weights(
     stored = load_cpn(synchronised.out / "best.safetensors")[0].state_dict()
     assert all(torch.equal(stored[name], wanted[name]) for name in wanted)
     train_pose(replace(synchronised, epochs=0.75))  # and it is resumed
+
+
+def test_labels_and_measurements_are_made_by_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    labels = PseudoLabelOptions("default", tmp_path, tmp_path / "boxes.json", tmp_path / "labels.json")
+    with pytest.raises(OptionError, match="train pseudo-label runs in one process, and torchrun started 2"):
+        pseudo_label(labels)
+    with pytest.raises(OptionError, match="evaluate runs in one process, and torchrun started 2"):
+        evaluate_pose(EvaluationOptions(annotations=tmp_path / "truth.json", data=tmp_path))
+    arguments = ["evaluate-boxes", "--annotations", str(tmp_path / "boxes.json"), "--data", str(tmp_path)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code != 0
+    assert "evaluate-boxes runs in one process" in result.stderr
 
 
 def test_the_detector_is_trained_by_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from cpnpose.errors import OutputError, TrainingError
+from cpnpose.errors import InputError, OutputError, TrainingError, WeightsError
 from cpnpose.models.weights import load_cpn, read_metadata
 from cpnpose.training import run
 from cpnpose.training.ahead import one_ahead
@@ -263,6 +263,27 @@ def test_starting_from_weights_and_from_a_backbone(options: PoseTraining, tmp_pa
         assert torch.equal(state.model.backbone.features[0][0].weight, stored["backbone.features.0.0.weight"])
         with pytest.raises(TrainingError, match="--backbone-weights fits cpn-light"):
             prepare_run(replace(options, model="cpn50", backbone_weights=tmp_path / "backbone.npz"), processes)
+
+
+def test_weights_of_another_network_are_told_before_a_folder_is_made(
+    options: PoseTraining, tiny_weights: Path, tmp_path: Path
+) -> None:
+    started = replace(options, model="cpn50", init=str(tiny_weights))
+    with pytest.raises(WeightsError, match="holds cpn-light, and cpn50 is trained"):
+        train_pose(started)
+    assert not options.out.exists()
+
+
+def test_what_the_evaluation_lacks_is_told_before_the_training(
+    drawn: Any, options: PoseTraining, tmp_path: Path
+) -> None:
+    content = json.loads(drawn.annotations.read_text())
+    del content["annotations"][0]["area"]
+    val = tmp_path / "val.json"
+    val.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"val\.json: annotation .* has no 'area'"):
+        train_pose(replace(options, val=val))
+    assert not (options.out / "log.jsonl").exists()
 
 
 def test_two_processes_equal_one_with_the_double_batch(drawn: Any, options: PoseTraining, tmp_path: Path) -> None:
