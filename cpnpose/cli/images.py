@@ -11,6 +11,7 @@ import typer
 from cpnpose.cli import pipeline_arguments as args
 from cpnpose.cli.effects import drawing_options, refuse_idle, refuse_idle_angles
 from cpnpose.cli.outputs import ADDED, Outputs, Switches, picture_path, plan_images, refuse, refuse_inputs
+from cpnpose.cli.say import partly_done
 from cpnpose.errors import InputError
 
 if TYPE_CHECKING:
@@ -122,8 +123,7 @@ def images(
     estimator = PoseEstimator(options=options, names=names)
     unreadable = process_images(task, estimator, draw)
     if unreadable:
-        done = "the others are done" if unreadable < len(paths) else "check the paths"
-        raise InputError(f"{unreadable} of {len(paths)} images could not be read; {done}")
+        raise InputError(partly_done(unreadable, len(paths), "image"))
 
 
 def base_folder(inputs: list[str], paths: list[Path]) -> Path:

@@ -10,9 +10,9 @@ import typer
 from cpnpose.cli import pipeline_arguments as args
 from cpnpose.cli.effects import drawing_options, refuse_idle, refuse_idle_angles, refuse_idle_tracking
 from cpnpose.cli.outputs import Switches, plan_videos, refuse
+from cpnpose.cli.say import partly_done, say_error
 from cpnpose.cli.video_checks import check_formats, check_inputs
 from cpnpose.errors import CpnposeError, InputError, OptionError, OutputError
-from cpnpose.file_name import printable
 
 if TYPE_CHECKING:
     from cpnpose.api import PoseEstimator
@@ -224,10 +224,10 @@ def run_all(tasks: list[VideoTask], estimator: PoseEstimator, options: StreamOpt
             named = error if task.source in str(error) else type(error)(f"{task.source}: {error}")
             if not isinstance(named, InputError):
                 raise named from error
-            typer.echo(f"cpnpose: error: {printable(str(named))}", err=True)
+            say_error(named)
             failed.append(named)
     if failed:
-        raise InputError(f"{len(failed)} of {len(tasks)} videos could not be read; the others are done")
+        raise InputError(partly_done(len(failed), len(tasks), "video"))
 
 
 def _make_folder(folder: Path) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import typer
-
 from cpnpose.cli.outputs import Outputs
+from cpnpose.cli.say import say_error
 from cpnpose.errors import InputError
 
 
@@ -26,7 +25,7 @@ def check_inputs(inputs: list[str]) -> None:
     if len(failed) == 1:
         raise failed[0]
     for each in failed:
-        typer.echo(f"cpnpose: error: {each}", err=True)
+        say_error(each)
     if failed:
         raise InputError(f"{len(failed)} of {len(inputs)} inputs cannot be read; nothing was done")
 
