@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,18 @@ import typer
 
 from cpnpose.cli import pipeline_arguments as args
 from cpnpose.cli.effects import drawing_options, refuse_idle, refuse_idle_angles
-from cpnpose.cli.outputs import ADDED, Outputs, Switches, picture_path, plan_images, refuse, refuse_inputs
+from cpnpose.cli.outputs import (
+    ADDED,
+    DRAWN_SUFFIX,
+    IMAGE_SUFFIXES,
+    Outputs,
+    Switches,
+    is_folder,
+    picture_path,
+    plan_images,
+    refuse,
+    refuse_inputs,
+)
 from cpnpose.cli.say import partly_done
 from cpnpose.errors import InputError
 
@@ -84,8 +96,10 @@ def images(
         refuse_idle(drawing, "no images are drawn; name their folder by --out, or leave it out")
     names = [path.relative_to(base).as_posix() for path in paths]
     refuse(outputs, [str(path) for path in paths], overwrite=overwrite)
+    drawn: list[Path] = []
     if outputs.picture is not None:
-        drawn = [picture_path(outputs.picture, name, single=len(names) == 1) for name in names]
+        single = len(names) == 1 and not (out is not None and is_folder(out))
+        drawn = [picture_path(outputs.picture, name, single=single) for name in names]
         refuse_inputs(drawn, paths)
 
     from cpnpose.api import PoseEstimator
@@ -114,6 +128,7 @@ def images(
         source=inputs[0] if len(inputs) == 1 else str(base),
         paths=paths,
         names=names,
+        drawn=drawn,
         outputs=outputs,
         overwrite=overwrite,
         extras=tuple(name for name, wanted in (("uncertainty", flip), ("angles", angles)) if wanted),
@@ -144,9 +159,8 @@ def plan(inputs: list[str], base: Path, out: str | None, switches: Switches, *, 
     if len(inputs) == 1 and only.is_file():
         outputs = plan_images(only.parent, only.stem + ADDED, out, switches)
         if out is None and outputs.picture is not None:
-            return Outputs(
-                outputs.picture.with_name(outputs.picture.name + only.suffix), outputs.json, outputs.jsonl, outputs.csv
-            )
+            suffix = only.suffix if only.suffix.lower() in IMAGE_SUFFIXES else DRAWN_SUFFIX
+            return replace(outputs, picture=outputs.picture.with_name(outputs.picture.name + suffix))
         return outputs
     folder = base.resolve()
     return plan_images(base.parent if base.name else folder.parent, folder.name + ADDED, out, switches, single=single)

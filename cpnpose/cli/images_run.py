@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
 from cpnpose.api import PoseEstimator
 from cpnpose.cli.drawing import Draw
 from cpnpose.cli.interrupt import InterruptAtRest
-from cpnpose.cli.outputs import Outputs, picture_path
+from cpnpose.cli.outputs import Outputs
 from cpnpose.cli.progress import Progress, ProgressKind
 from cpnpose.cli.sinks import DataSinks
 from cpnpose.errors import InputError, OutputError
@@ -35,7 +35,8 @@ class ImageSet:
     names: list[str]
     """Of each image, relative to the folder that they share."""
     outputs: Outputs
-    """``picture`` is a folder, or a file where there is a single image and the name ends like one."""
+    drawn: list[Path] = field(default_factory=list)
+    """Where each image is drawn to, in ``outputs.picture`` or this itself; empty where none is."""
     overwrite: bool = False
     extras: tuple[str, ...] = ()
     progress: ProgressKind = "bar"
@@ -81,8 +82,8 @@ def process_images(task: ImageSet, estimator: PoseEstimator, draw: Draw) -> int:
                     if (result := next(waiting, None)) is None:
                         break
                 frame, name = result.frame, task.names[result.frame.index]
-                if task.outputs.picture is not None:
-                    target = picture_path(task.outputs.picture, name, single=len(task.paths) == 1)
+                if task.drawn:
+                    target = task.drawn[frame.index]
                     make_folder_of(target)
                     write_image(target, draw(result), overwrite=task.overwrite)
                 size = (frame.image.shape[0], frame.image.shape[1])

@@ -9,7 +9,7 @@ import typer
 
 from cpnpose.cli import pipeline_arguments as args
 from cpnpose.cli.effects import drawing_options, refuse_idle, refuse_idle_angles, refuse_idle_tracking
-from cpnpose.cli.outputs import Switches, plan_videos, refuse
+from cpnpose.cli.outputs import Switches, is_folder, plan_videos, refuse
 from cpnpose.cli.say import partly_done, say_error
 from cpnpose.cli.video_checks import check_formats, check_inputs
 from cpnpose.errors import CpnposeError, InputError, OptionError, OutputError
@@ -133,7 +133,7 @@ def video(
         )
     check_inputs(inputs)
     check_formats(hwaccel, planned, codec, crf)
-    if out is not None and out != "-" and (len(inputs) > 1 or out.endswith(("/", "\\"))):
+    if out is not None and out != "-" and (len(inputs) > 1 or is_folder(out)):
         _make_folder(Path(out))
     for outputs in planned:
         refuse(outputs, inputs, overwrite=overwrite, resume=resume)
