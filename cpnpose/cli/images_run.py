@@ -92,18 +92,17 @@ def process_images(task: ImageSet, estimator: PoseEstimator, draw: Draw) -> int:
                 progress.update()
         except KeyboardInterrupt:
             tally.damaged = len(unreadable)
-            finish(task, progress, sinks, interrupted=True)
+            finish(progress, sinks, interrupted=True)
             raise
         tally.damaged = len(unreadable)
-    finish(task, progress, sinks)
+    finish(progress, sinks)
     return len(unreadable)
 
 
-def finish(task: ImageSet, progress: Progress, sinks: DataSinks, *, interrupted: bool = False) -> None:
+def finish(progress: Progress, sinks: DataSinks, *, interrupted: bool = False) -> None:
     """The last line, with the files that are there."""
-    drawn = [task.outputs.picture] if task.outputs.picture is not None and progress.tally.frames_out else []
-    names = [str(path) for path in [*drawn, *sinks.results(interrupted=interrupted)]]
-    progress.end([*names, "standard output"] if task.outputs.stdout else names, interrupted=interrupted)
+    drawn = progress.tally.frames_out > 0
+    progress.end(sinks.results(drawn=drawn, interrupted=interrupted), interrupted=interrupted)
 
 
 def make_folder_of(path: Path) -> None:

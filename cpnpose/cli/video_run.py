@@ -247,6 +247,5 @@ def finish(
         progress.say(f"{reader.damaged} damaged frames or packets could not be decoded, or only in part")
     if interrupted and sinks.kept_partial and not task.whole_clip:
         progress.say("stopped early; the same command with --resume goes on")
-    pictures = [task.outputs.picture] if writer is not None and writer.frames_written else []
-    names = [str(path) for path in [*pictures, *sinks.results(interrupted=interrupted)]]
-    progress.end([*names, "standard output"] if task.outputs.stdout else names, interrupted=interrupted)
+    drawn = writer is not None and writer.frames_written > 0
+    progress.end(sinks.results(drawn=drawn, interrupted=interrupted), interrupted=interrupted)
