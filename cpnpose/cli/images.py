@@ -93,7 +93,8 @@ def images(
     refuse_idle_angles(angles, [outputs])
     if outputs.picture is None:
         drawing = drawing_options(draw_threshold, draw_boxes, False, background, blur_faces)
-        refuse_idle(drawing, "no images are drawn; name their folder by --out, or leave it out")
+        remedy = "leave --no-draw out" if no_draw else "name their folder by --out, or leave it out"
+        refuse_idle(drawing, f"no images are drawn; {remedy}")
     names = [path.relative_to(base).as_posix() for path in paths]
     refuse(outputs, [str(path) for path in paths], overwrite=overwrite)
     drawn: list[Path] = []

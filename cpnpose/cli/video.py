@@ -111,12 +111,16 @@ def video(
 
     Every decoded frame comes out once with its own timestamp, upright, with the sound of the input.
     """
+    from cpnpose.pipeline.person import check_choice
+
     switches = Switches(json, jsonl, csv, picture=False if no_video else None)
     planned = plan_videos(inputs, out, switches)
     if resume and any(outputs.jsonl is None for outputs in planned):
         raise OptionError("--resume goes on with a JSON Lines record; add --jsonl")
     if end is not None and end <= start:
         raise OptionError(f"--end {end:g} is not behind --start {start:g}; give a later end")
+    if person is not None:
+        check_choice(person)
     whole_clip = person is not None or fill > 0 or repair_swaps
     if whole_clip and no_track:
         raise OptionError("--person, --fill and --repair-swaps need identities; leave --no-track out")
@@ -127,9 +131,9 @@ def video(
     refuse_idle_angles(angles, planned)
     if all(outputs.picture is None for outputs in planned):
         drawing = drawing_options(draw_threshold, draw_boxes, draw_ids, background, blur_faces)
+        remedy = "leave --no-video out" if no_video else "name one by --out, or leave it out"
         refuse_idle(
-            {"--codec": codec is not None, "--crf": crf is not None, **drawing},
-            "no video is written; name one by --out, or leave it out",
+            {"--codec": codec is not None, "--crf": crf is not None, **drawing}, f"no video is written; {remedy}"
         )
     check_inputs(inputs)
     check_formats(hwaccel, planned, codec, crf)
@@ -144,10 +148,7 @@ def video(
     from cpnpose.media.source import is_address
     from cpnpose.pipeline.memory import keep_freed_memory
     from cpnpose.pipeline.options import ModelOptions, StreamOptions
-    from cpnpose.pipeline.person import check_choice
 
-    if person is not None:
-        check_choice(person)
     options = StreamOptions(
         detect_every=detect_every,
         track=not no_track,

@@ -1,4 +1,4 @@
-"""What is looked at before ``video`` begins, since its end may be hours away."""
+"""What is looked at before ``video`` and ``webcam`` load the networks, since their end may be hours away."""
 
 from __future__ import annotations
 

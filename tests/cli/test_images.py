@@ -220,7 +220,8 @@ def test_names_that_are_no_utf8(cpnpose: Run, folder: Path, tmp_path: Path, odd_
     ("options", "said"),
     [
         (["--angles"], "add --json, --jsonl or --csv"),
-        (["--json", "--draw-boxes"], "no images are drawn"),
+        (["--json", "--draw-boxes"], "no images are drawn; name their folder"),
+        (["--json", "--no-draw", "--draw-boxes"], "leave --no-draw out"),
         (["--json", "--nms", "0.5"], "--nms has no effect with --detector none"),
     ],
 )

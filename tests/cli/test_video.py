@@ -116,6 +116,8 @@ def test_nothing_is_replaced_unasked(cpnpose: Run, clip: Path, tmp_path: Path) -
         (["--draw-ids", "--no-track"], 2, "leave --no-track out"),
         (["--track-memory", "9", "--no-track"], 2, "leave --no-track out"),
         (["--out", "o.json", "--draw-boxes", "--crf", "9"], 2, "--crf and --draw-boxes have no effect: no video"),
+        (["--out", "o.mp4", "--no-video", "--json", "--draw-ids"], 2, "leave --no-video out"),
+        (["--out", "new/", "--person", "tallest"], 2, "tallest"),
         (["--score", "0.5"], 2, "--score has no effect with --detector none"),
     ],
 )
