@@ -101,6 +101,7 @@ def test_pipeline_is_measured_by_stage_and_as_a_whole(video: Path, tiny_weights:
     report = pipeline(video, estimator, StreamOptions(detect_every=3), 8)
     assert report["frames"] == 8
     assert report["people"] == 8
+    assert report["precision"] == "float32"
     stages = {row["stage"]: row for row in report["stages"]}
     assert set(stages) == {"decode", "detect", "crop", "network", "track", "draw", "encode"}
     assert all(stages[stage]["items"] == 8 for stage in ("decode", "network", "track", "draw", "encode"))
@@ -110,6 +111,14 @@ def test_pipeline_is_measured_by_stage_and_as_a_whole(video: Path, tiny_weights:
     assert report["frames_per_s"] == pytest.approx(8 / report["seconds"])
     assert report["times_the_bound"] == pytest.approx(report["seconds"] / report["bound_seconds"])
     json.dumps(report)
+
+
+def test_the_pipeline_tells_the_number_format_of_int8_weights(
+    video: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimator = PoseEstimator(tiny_weights, detector="none", device="cpu")
+    monkeypatch.setattr(type(estimator.network), "number_format", "int8")
+    assert pipeline(video, estimator, StreamOptions(), 2)["precision"] == "int8"
 
 
 def test_agreement_is_counted_person_by_person() -> None:

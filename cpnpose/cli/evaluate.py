@@ -53,7 +53,8 @@ def evaluate_command(
     measured = evaluate_pose(options)
     protocol = measured.report["protocol"]
     console = Console()
-    console.print(", ".join(f"{key}: {value}" for key, value in protocol.items()), highlight=False)
+    protocol_text = ", ".join(f"{key}: {value}" for key, value in protocol.items())
+    console.print(protocol_text, markup=False, highlight=False)
     print_table(console, list(measured.metrics), [[f"{value:.1f}" for value in measured.metrics.values()]], names=False)
     console.print(f"PCK within {protocol['pck_alpha']} of the box's longer side, percent", highlight=False)
     print_table(console, ("joint", "left", "right", "middle"), _pck_rows(measured.report["pck"]))

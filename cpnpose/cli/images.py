@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,19 @@ import typer
 from cpnpose.cli import pipeline_arguments as args
 from cpnpose.cli.arguments import parse_size
 from cpnpose.cli.effects import drawing_options, refuse_idle, refuse_idle_angles
-from cpnpose.cli.outputs import ADDED, Outputs, Switches, picture_path, plan_images, refuse, refuse_inputs
+from cpnpose.cli.outputs import (
+    ADDED,
+    DRAWN_SUFFIX,
+    IMAGE_SUFFIXES,
+    Outputs,
+    Switches,
+    is_folder,
+    picture_path,
+    plan_images,
+    refuse,
+    refuse_inputs,
+)
+from cpnpose.cli.say import partly_done
 from cpnpose.errors import InputError
 
 if TYPE_CHECKING:
@@ -82,11 +95,14 @@ def images(
     refuse_idle_angles(angles, [outputs])
     if outputs.picture is None:
         drawing = drawing_options(draw_threshold, draw_boxes, False, background, blur_faces)
-        refuse_idle(drawing, "no images are drawn; name their folder by --out, or leave it out")
+        remedy = "leave --no-draw out" if no_draw else "name their folder by --out, or leave it out"
+        refuse_idle(drawing, f"no images are drawn; {remedy}")
     names = [path.relative_to(base).as_posix() for path in paths]
     refuse(outputs, [str(path) for path in paths], overwrite=overwrite)
+    drawn: list[Path] = []
     if outputs.picture is not None:
-        drawn = [picture_path(outputs.picture, name, single=len(names) == 1) for name in names]
+        single = len(names) == 1 and not (out is not None and is_folder(out))
+        drawn = [picture_path(outputs.picture, name, single=single) for name in names]
         refuse_inputs(drawn, paths)
 
     from cpnpose.api import PoseEstimator
@@ -116,6 +132,7 @@ def images(
         source=inputs[0] if len(inputs) == 1 else str(base),
         paths=paths,
         names=names,
+        drawn=drawn,
         outputs=outputs,
         overwrite=overwrite,
         extras=tuple(name for name, wanted in (("uncertainty", flip), ("angles", angles)) if wanted),
@@ -125,8 +142,7 @@ def images(
     estimator = PoseEstimator(options=options, names=names)
     unreadable = process_images(task, estimator, draw)
     if unreadable:
-        done = "the others are done" if unreadable < len(paths) else "check the paths"
-        raise InputError(f"{unreadable} of {len(paths)} images could not be read; {done}")
+        raise InputError(partly_done(unreadable, len(paths), "image"))
 
 
 def base_folder(inputs: list[str], paths: list[Path]) -> Path:
@@ -147,9 +163,8 @@ def plan(inputs: list[str], base: Path, out: str | None, switches: Switches, *, 
     if len(inputs) == 1 and only.is_file():
         outputs = plan_images(only.parent, only.stem + ADDED, out, switches)
         if out is None and outputs.picture is not None:
-            return Outputs(
-                outputs.picture.with_name(outputs.picture.name + only.suffix), outputs.json, outputs.jsonl, outputs.csv
-            )
+            suffix = only.suffix if only.suffix.lower() in IMAGE_SUFFIXES else DRAWN_SUFFIX
+            return replace(outputs, picture=outputs.picture.with_name(outputs.picture.name + suffix))
         return outputs
     folder = base.resolve()
     return plan_images(base.parent if base.name else folder.parent, folder.name + ADDED, out, switches, single=single)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
 from cpnpose.api import PoseEstimator
 from cpnpose.cli.drawing import Draw
 from cpnpose.cli.interrupt import InterruptAtRest
-from cpnpose.cli.outputs import Outputs, picture_path
+from cpnpose.cli.outputs import Outputs
 from cpnpose.cli.progress import Progress, ProgressKind
 from cpnpose.cli.sinks import DataSinks
 from cpnpose.errors import InputError, OutputError
@@ -35,7 +35,8 @@ class ImageSet:
     names: list[str]
     """Of each image, relative to the folder that they share."""
     outputs: Outputs
-    """``picture`` is a folder, or a file where there is a single image and the name ends like one."""
+    drawn: list[Path] = field(default_factory=list)
+    """Where each image is drawn to, in ``outputs.picture`` or this itself; empty where none is."""
     overwrite: bool = False
     extras: tuple[str, ...] = ()
     progress: ProgressKind = "bar"
@@ -81,8 +82,8 @@ def process_images(task: ImageSet, estimator: PoseEstimator, draw: Draw) -> int:
                     if (result := next(waiting, None)) is None:
                         break
                 frame, name = result.frame, task.names[result.frame.index]
-                if task.outputs.picture is not None:
-                    target = picture_path(task.outputs.picture, name, single=len(task.paths) == 1)
+                if task.drawn:
+                    target = task.drawn[frame.index]
                     make_folder_of(target)
                     write_image(target, draw(result), overwrite=task.overwrite)
                 size = (frame.image.shape[0], frame.image.shape[1])
@@ -91,18 +92,17 @@ def process_images(task: ImageSet, estimator: PoseEstimator, draw: Draw) -> int:
                 progress.update()
         except KeyboardInterrupt:
             tally.damaged = len(unreadable)
-            finish(task, progress, sinks, interrupted=True)
+            finish(progress, sinks, interrupted=True)
             raise
         tally.damaged = len(unreadable)
-    finish(task, progress, sinks)
+    finish(progress, sinks)
     return len(unreadable)
 
 
-def finish(task: ImageSet, progress: Progress, sinks: DataSinks, *, interrupted: bool = False) -> None:
+def finish(progress: Progress, sinks: DataSinks, *, interrupted: bool = False) -> None:
     """The last line, with the files that are there."""
-    drawn = [task.outputs.picture] if task.outputs.picture is not None and progress.tally.frames_out else []
-    names = [str(path) for path in [*drawn, *sinks.results(interrupted=interrupted)]]
-    progress.end([*names, "standard output"] if task.outputs.stdout else names, interrupted=interrupted)
+    drawn = progress.tally.frames_out > 0
+    progress.end(sinks.results(drawn=drawn, interrupted=interrupted), interrupted=interrupted)
 
 
 def make_folder_of(path: Path) -> None:

@@ -27,8 +27,8 @@ from cpnpose.cli import (
     weights,
 )
 from cpnpose.cli.help import ReadableHelp
+from cpnpose.cli.say import say_error
 from cpnpose.errors import CpnposeError
-from cpnpose.file_name import printable
 
 COMMANDS = (video, images, webcam, record, report, weights, evaluate, evaluate_boxes, bench, train)
 """Modules that add commands, in the order of the help."""
@@ -49,7 +49,7 @@ class CommandGroup(ReadableHelp, TyperGroup):
         try:
             return super().invoke(ctx)
         except CpnposeError as error:
-            typer.echo(f"cpnpose: error: {printable(str(error))}", err=True)
+            say_error(error)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt:
             typer.echo("cpnpose: interrupted", err=True)

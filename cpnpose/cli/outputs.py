@@ -11,6 +11,8 @@ from cpnpose.errors import OptionError, OutputError
 
 VIDEO_SUFFIX = ".mp4"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+DRAWN_SUFFIX = ".png"
+"""Of drawn images whose input's ending says no kind that can be written."""
 ADDED = "_pose"
 """What is added to the input's name."""
 
@@ -72,7 +74,7 @@ def plan_videos(inputs: Sequence[str], out: str | None, switches: Switches) -> l
     picture = (out is not None or not switches.data) if switches.picture is None else switches.picture
     if not picture and not switches.data:
         raise OptionError("--no-video leaves no result; add --json, --jsonl or --csv")
-    if out is not None and (len(inputs) > 1 or out.endswith(("/", "\\")) or Path(out).is_dir()):
+    if out is not None and (len(inputs) > 1 or is_folder(out)):
         if Path(out).is_file():
             raise OutputError(f"{out} is a file; several inputs go into a folder. Give a folder with --out")
         stems = [Path(out) / (input_stem(source) + ADDED) for source in inputs]
@@ -97,6 +99,7 @@ def plan_images(folder: Path, name: str, out: str | None, switches: Switches, *,
         folder: where the results go without ``out``.
         name: stem of the results without ``out``.
         out: folder of the drawn images; the drawn image of a single one; a data file (then data only); ``-``; or None.
+            With a slash at its end it is a folder, whatever its name.
         switches: see there.
         single: there is one image only.
 
@@ -109,13 +112,20 @@ def plan_images(folder: Path, name: str, out: str | None, switches: Switches, *,
     if not picture and not switches.data:
         raise OptionError("--no-draw leaves no result; add --json, --jsonl or --csv")
     path = folder / name if out is None else Path(out)
+    if out is None or is_folder(out):
+        return _outputs(path, path if picture else None, switches)
     if path.suffix.lower() in (".json", ".jsonl", ".csv"):
         return _data_only(path, switches)
-    named = path.suffix.lower() in IMAGE_SUFFIXES
-    if named and picture and not single and not path.is_dir():
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        return _outputs(path, path if picture else None, switches)
+    if picture and not single:
         raise OptionError(f"--out {out} is the name of one image, and there are several; give a folder for them")
-    stem = path.with_suffix("") if named else path
-    return _outputs(stem, path if picture else None, switches)
+    return _outputs(path.with_suffix(""), path if picture else None, switches)
+
+
+def is_folder(out: str) -> bool:
+    """Whether ``out`` is the name of a folder: it ends in a slash, or there is one of this name."""
+    return out.endswith(("/", "\\")) or Path(out).is_dir()
 
 
 def refuse(outputs: Outputs, inputs: Sequence[str], *, overwrite: bool, resume: bool = False) -> None:
@@ -147,7 +157,7 @@ def picture_path(out: Path, name: str, *, single: bool) -> Path:
         return out
     path = out / name
     if path.suffix.lower() not in IMAGE_SUFFIXES:
-        path = path.with_name(path.name + ".png")
+        path = path.with_name(path.name + DRAWN_SUFFIX)
     return path
 
 

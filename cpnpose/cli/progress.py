@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal
 
+from cpnpose.cli.say import number_of
 from cpnpose.file_name import printable
 from cpnpose.pose.types import Poses
 
@@ -176,7 +177,7 @@ class Progress:
             return
         unit = self._unit
         equal = tally.frames_in == tally.frames_out
-        line = f"{tally.frames_in} {unit}s in {'=' if equal else '≠'} {tally.frames_out} {unit}s out"
+        line = f"{number_of(tally.frames_in, unit)} in {'=' if equal else '≠'} {number_of(tally.frames_out, unit)} out"
         line += f", {tally.people} {'person' if tally.people == 1 else 'people'}, {seconds:.1f} s, {rate:.1f} {unit}s/s"
         if tally.damaged:
             line += f", {tally.damaged} damaged"
@@ -185,7 +186,7 @@ class Progress:
             line += ", interrupted"
         elif not equal:
             missing = abs(tally.frames_in - tally.frames_out)
-            line += f" -- WARNING: {missing} {unit}{'' if missing == 1 else 's'} missing from the result"
+            line += f" -- WARNING: {number_of(missing, unit)} missing from the result"
         where = f" -> {', '.join(results)}" if results else " -- nothing was written" if interrupted else ""
         print(f"{self._label}: {line}{where}", file=sys.stderr, flush=True)
 

@@ -20,8 +20,8 @@ from cpnpose.cli.record_files import (
     record_stem,
     write_data,
 )
+from cpnpose.cli.say import say_written
 from cpnpose.errors import OptionError
-from cpnpose.file_name import printable
 
 
 class Format(StrEnum):
@@ -108,7 +108,7 @@ def convert(
             options["layout"] = str(layout)
         written = _writer(to)(header, counted, Path(target), **options) or [target]
     if not quiet:
-        typer.echo(f"cpnpose: {counted.count} frames -> {printable(', '.join(map(str, written)))}", err=True)
+        say_written(counted.count, written)
 
 
 def _writer(to: Format) -> Any:

@@ -12,8 +12,8 @@ import typer
 from cpnpose.cli.effects import refuse_idle
 from cpnpose.cli.pipeline_arguments import TRACK_MEMORY_S, Angles, Overwrite, Quiet
 from cpnpose.cli.record_files import Person, Record, count_frames, open_record, record_stem, write_data
+from cpnpose.cli.say import say_written
 from cpnpose.errors import OptionError
-from cpnpose.file_name import printable
 
 if TYPE_CHECKING:
     from cpnpose.formats import Header
@@ -168,7 +168,7 @@ def _write(
     target = out or str(record.with_name(f"{record_stem(record)}_{added}{record.suffix}"))
     written = write_data(record, target, header, counted, angles=angles, overwrite=overwrite)
     if not quiet:
-        typer.echo(f"cpnpose: {counted.count} frames -> {printable(', '.join(written))}", err=True)
+        say_written(counted.count, written)
 
 
 def _refuse_images(header: Header) -> None:

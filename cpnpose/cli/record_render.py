@@ -116,7 +116,7 @@ def render(
         shown.say(note)
     if more:
         shown.say("the record ends before the video; the rest was left out")
-    shown.end([str(target)])
+    shown.end([str(target)] if writer.frames_written else [])
     interrupt.check()
 
 

@@ -9,7 +9,7 @@ import typer
 
 from cpnpose.cli.pipeline_arguments import Overwrite, Quiet
 from cpnpose.cli.record_files import Record, check_target
-from cpnpose.file_name import printable
+from cpnpose.cli.say import say_written
 
 
 def register(app: typer.Typer) -> None:
@@ -31,4 +31,4 @@ def report(
     check_target(record, target, "HTML")
     frames = write_report(record, target, overwrite=overwrite)
     if not quiet:
-        typer.echo(f"cpnpose: {frames} frames -> {printable(str(target))}", err=True)
+        say_written(frames, [target])

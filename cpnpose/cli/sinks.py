@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from types import TracebackType
 
 from cpnpose.cli.outputs import Outputs
@@ -57,12 +56,18 @@ class DataSinks:
         """Whether a JSON Lines record is kept when the run is ended here, under its partial name."""
         return self._record is not None and self._record.frames_written > 0
 
-    def results(self, *, interrupted: bool = False) -> list[Path]:
-        """The files that are there once this is left, by the end of the run or (``interrupted``) by Ctrl-C."""
-        record = self._outputs.jsonl
+    def results(self, *, drawn: bool, interrupted: bool = False) -> list[str]:
+        """Names of the results that are there once this is left, by the end of the run or (``interrupted``) by Ctrl-C.
+
+        ``drawn``: a picture was written to the video or folder of the outputs.
+        """
+        outputs = self._outputs
+        record = outputs.jsonl
         if record is not None and interrupted:
             record = partial_path(record) if self.kept_partial else None
-        return [path for path in (self._outputs.json, record, self._outputs.csv) if path is not None]
+        paths = (outputs.picture if drawn else None, outputs.json, record, outputs.csv)
+        names = [str(path) for path in paths if path is not None]
+        return [*names, "standard output"] if outputs.stdout else names
 
     def recorded(self) -> Iterator[FrameResult]:
         """The frames that an earlier run has recorded; give each to :meth:`repeat`."""

@@ -10,10 +10,10 @@ import typer
 from cpnpose.cli import pipeline_arguments as args
 from cpnpose.cli.arguments import parse_size
 from cpnpose.cli.effects import drawing_options, refuse_idle, refuse_idle_angles, refuse_idle_tracking
-from cpnpose.cli.outputs import Switches, plan_videos, refuse
+from cpnpose.cli.outputs import Switches, is_folder, plan_videos, refuse
+from cpnpose.cli.say import partly_done, say_error
 from cpnpose.cli.video_checks import check_formats, check_inputs
 from cpnpose.errors import CpnposeError, InputError, OptionError, OutputError
-from cpnpose.file_name import printable
 
 if TYPE_CHECKING:
     from cpnpose.api import PoseEstimator
@@ -113,12 +113,16 @@ def video(
 
     Every decoded frame comes out once with its own timestamp, upright, with the sound of the input.
     """
+    from cpnpose.pipeline.person import check_choice
+
     switches = Switches(json, jsonl, csv, picture=False if no_video else None)
     planned = plan_videos(inputs, out, switches)
     if resume and any(outputs.jsonl is None for outputs in planned):
         raise OptionError("--resume goes on with a JSON Lines record; add --jsonl")
     if end is not None and end <= start:
         raise OptionError(f"--end {end:g} is not behind --start {start:g}; give a later end")
+    if person is not None:
+        check_choice(person)
     whole_clip = person is not None or fill > 0 or repair_swaps
     if whole_clip and no_track:
         raise OptionError("--person, --fill and --repair-swaps need identities; leave --no-track out")
@@ -129,13 +133,13 @@ def video(
     refuse_idle_angles(angles, planned)
     if all(outputs.picture is None for outputs in planned):
         drawing = drawing_options(draw_threshold, draw_boxes, draw_ids, background, blur_faces)
+        remedy = "leave --no-video out" if no_video else "name one by --out, or leave it out"
         refuse_idle(
-            {"--codec": codec is not None, "--crf": crf is not None, **drawing},
-            "no video is written; name one by --out, or leave it out",
+            {"--codec": codec is not None, "--crf": crf is not None, **drawing}, f"no video is written; {remedy}"
         )
     check_inputs(inputs)
     check_formats(hwaccel, planned, codec, crf)
-    if out is not None and out != "-" and (len(inputs) > 1 or out.endswith(("/", "\\"))):
+    if out is not None and out != "-" and (len(inputs) > 1 or is_folder(out)):
         _make_folder(Path(out))
     for outputs in planned:
         refuse(outputs, inputs, overwrite=overwrite, resume=resume)
@@ -146,10 +150,7 @@ def video(
     from cpnpose.media.source import is_stored
     from cpnpose.pipeline.memory import keep_freed_memory
     from cpnpose.pipeline.options import ModelOptions, StreamOptions
-    from cpnpose.pipeline.person import check_choice
 
-    if person is not None:
-        check_choice(person)
     options = StreamOptions(
         detect_every=detect_every,
         track=not no_track,
@@ -227,10 +228,10 @@ def run_all(tasks: list[VideoTask], estimator: PoseEstimator, options: StreamOpt
             named = error if task.source in str(error) else type(error)(f"{task.source}: {error}")
             if not isinstance(named, InputError):
                 raise named from error
-            typer.echo(f"cpnpose: error: {printable(str(named))}", err=True)
+            say_error(named)
             failed.append(named)
     if failed:
-        raise InputError(f"{len(failed)} of {len(tasks)} videos could not be read; the others are done")
+        raise InputError(partly_done(len(failed), len(tasks), "video"))
 
 
 def _make_folder(folder: Path) -> None:

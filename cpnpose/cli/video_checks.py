@@ -1,10 +1,9 @@
-"""What is looked at before ``video`` begins, since its end may be hours away."""
+"""What is looked at before ``video`` and ``webcam`` load the networks, since their end may be hours away."""
 
 from __future__ import annotations
 
-import typer
-
 from cpnpose.cli.outputs import Outputs
+from cpnpose.cli.say import say_error
 from cpnpose.errors import InputError
 
 
@@ -26,7 +25,7 @@ def check_inputs(inputs: list[str]) -> None:
     if len(failed) == 1:
         raise failed[0]
     for each in failed:
-        typer.echo(f"cpnpose: error: {each}", err=True)
+        say_error(each)
     if failed:
         raise InputError(f"{len(failed)} of {len(inputs)} inputs cannot be read; nothing was done")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +19,7 @@ from cpnpose.cli.progress import Progress, ProgressKind, Tally
 from cpnpose.cli.sinks import DataSinks
 from cpnpose.cli.whole_clip import improved, measure, with_blurred_faces, with_pictures
 from cpnpose.errors import InputError, OptionError
-from cpnpose.formats import Header, read_record
+from cpnpose.formats import Header
 from cpnpose.media.video import VideoReader, VideoWriter
 from cpnpose.pipeline.follow import Follower, as_estimated, stream_settings, with_weak_people
 from cpnpose.pipeline.options import StreamOptions
@@ -79,12 +80,10 @@ def process_video(task: VideoTask, estimator: PoseEstimator, options: StreamOpti
             if task.whole_clip:
                 record = measured(task, reader.info, stack, estimator, options)
                 size = (reader.info.height, reader.info.width)
-                better = improved(
-                    record, size, options, person=task.person, fill_s=task.fill_s, swaps=task.repair_swaps
-                )
-                whole = with_pictures(frames, better)
+                better = partial(improved, record, size, options, fill_s=task.fill_s, swaps=task.repair_swaps)
+                whole = with_pictures(frames, better(person=task.person))
                 if task.person is not None and task.blur_faces:
-                    whole = with_blurred_faces(whole, read_record(record)[1])
+                    whole = with_blurred_faces(whole, better(person=None))
                 results = (Item(result, False) for result in whole)
             else:
                 results = results_of(frames, sinks, estimator, options)
@@ -247,6 +246,5 @@ def finish(
         progress.say(f"{reader.damaged} damaged frames or packets could not be decoded, or only in part")
     if interrupted and sinks.kept_partial and not task.whole_clip:
         progress.say("stopped early; the same command with --resume goes on")
-    pictures = [task.outputs.picture] if writer is not None and writer.frames_written else []
-    names = [str(path) for path in [*pictures, *sinks.results(interrupted=interrupted)]]
-    progress.end([*names, "standard output"] if task.outputs.stdout else names, interrupted=interrupted)
+    drawn = writer is not None and writer.frames_written > 0
+    progress.end(sinks.results(drawn=drawn, interrupted=interrupted), interrupted=interrupted)

@@ -10,6 +10,7 @@ from cpnpose.cli import pipeline_arguments as args
 from cpnpose.cli.arguments import parse_size
 from cpnpose.cli.effects import drawing_options, refuse_idle, refuse_idle_angles, refuse_idle_tracking
 from cpnpose.cli.outputs import Outputs, Switches, plan_videos, refuse
+from cpnpose.cli.video_checks import check_formats
 
 
 def register(app: typer.Typer) -> None:
@@ -86,10 +87,7 @@ def webcam(
         if not preview:
             drawing = drawing_options(draw_threshold, draw_boxes, draw_ids, background, blur_faces)
             refuse_idle(drawing, "nothing is shown or recorded; leave --no-preview out, or name a video by --out")
-    if outputs.picture is not None:
-        from cpnpose.media.codecs import choose_codec
-
-        choose_codec(outputs.picture, codec, crf, None)  # say what it does not know before the networks are loaded
+    check_formats(None, [outputs], codec, crf)
     refuse(outputs, [camera], overwrite=overwrite)
 
     from cpnpose.api import PoseEstimator

@@ -99,8 +99,7 @@ def process_live(task: LiveTask, estimator: PoseEstimator, options: StreamOption
             ended_by = error  # the files are closed as whole ones first
     for note in [*camera.notes, *(writer.notes if writer is not None else [])]:
         progress.say(note)
-    names = [str(path) for path in task.outputs.paths]
-    progress.end([*names, "standard output"] if task.outputs.stdout else names)
+    progress.end(sinks.results(drawn=writer is not None and writer.frames_written > 0))
     if ended_by is not None:
         raise ended_by
 

@@ -82,7 +82,7 @@ def improved(
 
 def with_blurred_faces(results: Iterable[FrameResult], everybody: Iterable[FrameResult]) -> Iterator[FrameResult]:
     """The results, with the heads of those people blurred in their pictures who are in the same frames of
-    ``everybody`` only. The heads of the results' own people, which may have moved, are left to the drawing."""
+    ``everybody`` only. The heads of the results' own people are left to the drawing, so that none is blurred twice."""
     for result, found in zip(results, everybody, strict=True):
         image = result.frame.image.copy()
         blur_heads(image, _others(found.poses, result.poses))

@@ -69,6 +69,20 @@ def test_a_single_file_and_a_pattern(cpnpose: Run, folder: Path, tmp_path: Path)
     assert [json.loads(line)["file"] for line in done.stdout.splitlines()[1:]] == ["b10.png"]
 
 
+def test_a_slash_makes_a_folder(cpnpose: Run, folder: Path, tmp_path: Path) -> None:
+    done = cpnpose("images", folder / "b2.jpg", "--out", f"{tmp_path / 'drawn.png'}/")
+    assert done.exit_code == 0, done.stderr
+    assert [path.name for path in (tmp_path / "drawn.png").iterdir()] == ["b2.jpg"]
+
+
+def test_an_image_of_another_ending_is_drawn_as_png(cpnpose: Run, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "photo.jfif").write_bytes((folder / "b2.jpg").read_bytes())
+    done = cpnpose("images", tmp_path / "photo.jfif")
+    assert done.exit_code == 0, done.stderr
+    assert cv2.imread(str(tmp_path / "photo_pose.png")).shape == (50, 30, 3)
+    assert done.stderr.rstrip().endswith("photo_pose.png")
+
+
 def test_boxes_by_file_name(cpnpose: Run, folder: Path, tmp_path: Path, tiny_weights: Path) -> None:
     boxes = [
         {"image_id": "b2.jpg", "category_id": 1, "bbox": [1, 2, 10, 20], "score": 0.5},
@@ -206,7 +220,8 @@ def test_names_that_are_no_utf8(cpnpose: Run, folder: Path, tmp_path: Path, odd_
     ("options", "said"),
     [
         (["--angles"], "add --json, --jsonl or --csv"),
-        (["--json", "--draw-boxes"], "no images are drawn"),
+        (["--json", "--draw-boxes"], "no images are drawn; name their folder"),
+        (["--json", "--no-draw", "--draw-boxes"], "leave --no-draw out"),
         (["--json", "--nms", "0.5"], "--nms has no effect with --detector none"),
     ],
 )

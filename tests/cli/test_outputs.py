@@ -52,6 +52,8 @@ def test_names_for_images() -> None:
     assert names(plan_images(Path("p"), "dir_pose", "o.2024", JSON)) == ["o.2024", "o.2024.json"]
     assert names(plan_images(Path("p"), "dir_pose", "o.png", JSON)) == ["o.png", "o.json"]
     assert names(plan_images(Path("p"), "dir_pose", "o.json", NONE)) == ["o.json"]
+    assert names(plan_images(Path("p"), "dir_pose", "o.png/", JSON)) == ["o.png", "o.png.json"]
+    assert names(plan_images(Path("p"), "dir_pose", "o.csv/", NONE)) == ["o.csv"]
     assert plan_images(Path("p"), "dir_pose", "-", NONE).stdout
 
 

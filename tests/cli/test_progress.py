@@ -53,6 +53,14 @@ def test_the_last_line_is_loud_where_frames_are_missing(capsys: pytest.CaptureFi
         assert ("WARNING: 2 frames missing" in line) == (missing == 2)
 
 
+def test_one_is_no_plural(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("in.png", 1, "bar", unit="image") as progress:
+        progress.tally.frames_in = 1
+        progress.tally.add(people(1))
+    progress.end([])
+    assert "in.png: 1 image in = 1 image out, 1 person" in capsys.readouterr().err
+
+
 def test_machines_get_objects(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cpnpose.cli.progress._REPORT_S", 0.0)
     with Progress("in.mp4", 10, "json") as progress:

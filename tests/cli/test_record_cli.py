@@ -333,6 +333,13 @@ def test_standard_output_is_for_json_lines(tracked, tmp_path, monkeypatch):
     assert not (tmp_path / "-").exists()
 
 
+def test_render_names_no_video_of_a_record_without_frames(write, video, tmp_path):
+    result = run("render", write([]), video, "--out", tmp_path / "drawn.mp4")
+    assert result.exit_code == 0, result.output
+    assert "drawn.mp4" not in result.stderr
+    assert not (tmp_path / "drawn.mp4").exists()
+
+
 def test_the_faces_of_people_who_were_not_chosen_are_blurred_too(tracked, video, tmp_path):
     """Noise around both heads, whose pixels the blurring evens out; nothing else is drawn there."""
     source = tmp_path / "noise.mp4"

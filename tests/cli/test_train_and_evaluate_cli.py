@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,8 @@ def test_training_evaluation_and_labelling_from_the_command_line(data: tuple[Pat
 
     weights = tmp_path / "run" / "last.safetensors"
     report, results = tmp_path / "report.json", tmp_path / "results.json"
-    result = run("evaluate", "--annotations", people, "--data", images, "--weights", weights, "--no-flip", "--device",
+    marked = Path(shutil.copy(people, tmp_path / "people[red].json"))
+    result = run("evaluate", "--annotations", marked, "--data", images, "--weights", weights, "--no-flip", "--device",
                  "cpu", "--precision", "fp32", "--report", report, "--results", results)  # fmt: skip
     assert result.exit_code == 0, result.output
     told = json.loads(report.read_text())
@@ -62,7 +64,7 @@ def test_training_evaluation_and_labelling_from_the_command_line(data: tuple[Pat
     assert told["protocol"]["flip"] is False
     assert told["protocol"]["decoding"] == "published"
     assert len(json.loads(results.read_text())) == 8
-    assert "boxes: gt" in " ".join(result.stdout.split())
+    assert "annotations: people[red].json, boxes: gt" in " ".join(result.stdout.split())
 
     content = json.loads(people.read_text())
     for person in content["annotations"]:

@@ -116,6 +116,8 @@ def test_nothing_is_replaced_unasked(cpnpose: Run, clip: Path, tmp_path: Path) -
         (["--draw-ids", "--no-track"], 2, "leave --no-track out"),
         (["--track-memory", "9", "--no-track"], 2, "leave --no-track out"),
         (["--out", "o.json", "--draw-boxes", "--crf", "9"], 2, "--crf and --draw-boxes have no effect: no video"),
+        (["--out", "o.mp4", "--no-video", "--json", "--draw-ids"], 2, "leave --no-video out"),
+        (["--out", "new/", "--person", "tallest"], 2, "tallest"),
         (["--score", "0.5"], 2, "--score has no effect with --detector none"),
     ],
 )
@@ -226,6 +228,24 @@ def test_one_person_of_the_whole_clip(cpnpose: Run, clip: Path, tmp_path: Path, 
     assert done.exit_code == 3
     assert "its ids are" in done.stderr
     assert not (tmp_path / "p.json").exists()
+
+
+def test_heads_of_others_are_blurred_in_filled_gaps_too(
+    cpnpose: Run, clip: Path, tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cpnpose.cli import whole_clip
+
+    boxes = [{"image_id": i, "category_id": 1, "bbox": [2, 2, 25, 40], "score": 0.99} for i in range(12)]
+    boxes += [{"image_id": i, "category_id": 1, "bbox": [40, 5, 12, 20], "score": 0.98} for i in range(9) if i != 4]
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    options = ("--boxes", tmp_path / "boxes.json", "--weights", tiny_weights, "--device", "cpu", "--blur-faces")
+    for added, blurred in ((), [1, 1, 1, 1, 0, 1, 1, 1, 1, 0, 0, 0]), (("--fill", "0.5"), [1] * 9 + [0] * 3):
+        others: list[int] = []
+        monkeypatch.setattr(whole_clip, "blur_heads", lambda image, poses, seen=others: seen.append(len(poses)))
+        out = tmp_path / f"{len(added)}.mp4"
+        done = cpnpose("video", clip, "--out", out, "--person", "largest", *added, *options, networks=False)
+        assert done.exit_code == 0, done.stderr
+        assert others == blurred
 
 
 @pytest.mark.parametrize("codec", ["h264", "hevc", "av1", "vp9"])

@@ -148,6 +148,10 @@ def test_a_name_that_is_no_utf8(cpnpose: Run, clip: Path, tmp_path: Path, odd_na
         done = cpnpose(*command, networks=False)
         assert done.exit_code == 0, done.stderr
     assert cpnpose("render", record, source, "--overwrite", networks=False).exit_code == 0
+    missing = [tmp_path / odd_name(f"{number}.mp4") for number in (1, 2)]
+    done = cpnpose("video", *missing, "--json")
+    assert done.exit_code == 3
+    assert done.stderr.count(str(tmp_path / r"\xff")) == 2
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes have no names there")
@@ -160,3 +164,13 @@ def test_a_pipe(cpnpose: Run, make_frames: MakeFrames, tmp_path: Path) -> None:
         assert done.exit_code == 0, done.stderr
         assert "12 frames in = 12 frames out" in done.stderr
         assert "the sound of a live stream or pipe is not recorded" in done.stderr
+
+
+def test_where_no_video_could_be_read_no_other_is_said_to_be_done(cpnpose: Run, tmp_path: Path) -> None:
+    sources = [tmp_path / name for name in ("a.mp4", "b.mp4")]
+    for source in sources:
+        source.write_text("no video")
+    done = cpnpose("video", *sources, "--json")
+    assert done.exit_code == 3
+    assert "2 of 2 videos could not be read" in done.stderr
+    assert "the others" not in done.stderr

@@ -60,6 +60,18 @@ def test_ends_after_so_many_frames(cpnpose: Run, clip: Path, tmp_path: Path) -> 
     assert len(done.stdout.splitlines()) == 1 + 1
 
 
+def test_a_video_without_a_frame_is_not_named(
+    cpnpose: Run, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cpnpose.media.camera import Camera
+
+    monkeypatch.setattr(Camera, "read", lambda self, timeout=None: None)
+    done = cpnpose("webcam", "--camera", clip, "--out", tmp_path / "o.mp4", "--csv", "--progress", "json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stderr.splitlines()[-1])["results"] == [str(tmp_path / "o.csv")]
+    assert [path.name for path in tmp_path.iterdir()] == ["o.csv"]
+
+
 def test_no_camera(cpnpose: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     done = cpnpose("webcam", "--camera", "97", "--json")

@@ -1,0 +1,31 @@
+"""What commands say on standard error, each kind of line in one wording."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import typer
+
+from cpnpose.errors import CpnposeError
+from cpnpose.file_name import printable
+
+
+def number_of(count: int, thing: str) -> str:
+    """``1 frame``, ``2 frames``."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
+def say_error(error: CpnposeError) -> None:
+    """Tell an error that a user can mend, in one line."""
+    typer.echo(f"cpnpose: error: {printable(str(error))}", err=True)
+
+
+def say_written(frames: int, results: Iterable[object]) -> None:
+    """The last line of the commands on records: how many frames went where."""
+    typer.echo(f"cpnpose: {number_of(frames, 'frame')} -> {printable(', '.join(map(str, results)))}", err=True)
+
+
+def partly_done(failed: int, total: int, thing: str) -> str:
+    """The message of a run in which some inputs could not be read."""
+    done = "the others are done" if failed < total else "check the paths"
+    return f"{failed} of {number_of(total, thing)} could not be read; {done}"
