@@ -7,7 +7,9 @@ the person (longer side of the box) per second, so the same settings fit every r
 Added to the paper's filter: a joint is believed by its score. The jump of a joint that the network hardly sees, or
 that lands where its left or right counterpart was, is mostly an error: it raises the cutoff less, so that single wrong
 places are damped while a place that lasts is reached. So that such joints do not stay behind a person who moves, they
-are carried along with the joints that are seen well. Sure joints follow the paper's formulas unchanged.
+are carried along with the joints that are seen well. And the cutoff does not rise in proportion to the speed from the
+start: the slow speeds of a resting joint are mostly noise and raise it little, so that it can rise the more where a
+joint really moves, and a swinging arm is not left behind.
 """
 
 from __future__ import annotations
@@ -43,8 +45,11 @@ class OneEuroOptions:
 
     min_cutoff_hz: float = 0.5
     """Cutoff frequency for a joint at rest: lower is calmer."""
-    beta: float = 5.0
-    """Hertz by which the cutoff rises per size and second of speed: higher follows quicker."""
+    beta: float = 20.0
+    """Hertz by which the cutoff rises per size and second of a fast joint's speed: higher follows quicker."""
+    calm_speed: float = 0.5
+    """Speed in sizes per second at which the cutoff rises half as much as that, and the slower the less; 0 for the
+    paper's straight line."""
     derivative_cutoff_hz: float = 1.0
     """Cutoff frequency of the speed itself."""
     max_gap_s: float = 0.5
@@ -54,8 +59,8 @@ class OneEuroOptions:
         for name in ("min_cutoff_hz", "derivative_cutoff_hz"):
             if not getattr(self, name) > 0:
                 raise OptionError(f"{name} of the smoothing is {getattr(self, name)}; give a frequency above 0")
-        if self.beta < 0 or self.max_gap_s < 0:
-            raise OptionError("beta and max_gap_s of the smoothing cannot be negative; give numbers from 0 up")
+        if self.beta < 0 or self.calm_speed < 0 or self.max_gap_s < 0:
+            raise OptionError("beta, calm_speed, max_gap_s of the smoothing cannot be negative; give numbers from 0 up")
 
 
 class OneEuroFilter:
@@ -100,8 +105,9 @@ class OneEuroFilter:
         moved = (measured - before) / (step * scale)
         speed = self._speed[rows]
         speed = speed + _share(self.options.derivative_cutoff_hz, step) * belief * (moved - speed)
-        pace = np.linalg.norm(speed, axis=-1, keepdims=True)
-        share = _share(self.options.min_cutoff_hz + self.options.beta * pace * belief, step)
+        pace = np.linalg.norm(speed, axis=-1, keepdims=True) * belief
+        rise = self.options.beta * np.square(pace) / np.maximum(pace + self.options.calm_speed, 1e-9)
+        share = _share(self.options.min_cutoff_hz + rise, step)
         weight = np.square(belief)
         body = (weight * share * (measured - before)).sum(axis=1, keepdims=True)
         before = before + (1.0 - belief) * body / np.maximum(weight.sum(axis=1, keepdims=True), 1.0)

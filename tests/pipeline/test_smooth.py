@@ -147,11 +147,31 @@ def test_lag_of_a_walking_wrist_is_under_a_frame(fps: float) -> None:
     assert behind.max() < 1
 
 
+@pytest.mark.parametrize("fps", [30.0, 60.0])
+@pytest.mark.parametrize("height", [80.0, 900.0])
+def test_a_swinging_wrist_is_not_left_behind(fps: float, height: float) -> None:
+    """An arm that is waved once a second, a fifth of the person to each side."""
+    seconds = np.arange(int(6 * fps)) / fps
+    path = np.tile(np.random.default_rng(1).uniform(0, height, (17, 2)), (len(seconds), 1, 1))
+    path[:, WRIST, 0] += 0.2 * height * np.sin(2 * np.pi * seconds)
+    behind = np.abs(path - smooth(path, fps, height))[int(2 * fps) :, WRIST, 0]
+    assert behind.mean() < 0.018 * height
+
+
+def test_without_a_calm_speed_the_cutoff_is_the_papers() -> None:
+    path = np.zeros((3, 17, 2))
+    path[1:, :, 0] = 10.0
+    smoother = OneEuroFilter(OneEuroOptions(beta=2.0, calm_speed=0.0))
+    moved = [smoother.update(i / 30, people(points, 100.0)).keypoints_xy[0, 3, 0] for i, points in enumerate(path)]
+    speed = 0.1 * 30 / (1 + 30 / (2 * np.pi))
+    assert moved[1] == pytest.approx(10.0 / (1 + 30 / (2 * np.pi * (0.5 + 2.0 * speed))), abs=1e-4)
+
+
 def test_real_timestamps_count_not_frames() -> None:
     """A held position sampled at uneven times: the filter must follow the formula with each step's own length."""
     times = np.array([0.0, 0.01, 0.11, 0.4, 0.41])
     values = np.array([0.0, 1.0, 0.5, 2.0, 0.0])
-    options = OneEuroOptions(min_cutoff_hz=1.0, beta=2.0, derivative_cutoff_hz=1.5)
+    options = OneEuroOptions(min_cutoff_hz=1.0, beta=2.0, calm_speed=0.3, derivative_cutoff_hz=1.5)
     smoother = OneEuroFilter(options)
     height = 100.0
     expected, speed, previous = 0.0, 0.0, 0.0
@@ -163,7 +183,7 @@ def test_real_timestamps_count_not_frames() -> None:
             step = time_s - previous
             tau = 1 / (2 * np.pi * 1.5)
             speed += ((value - expected) / step / height - speed) / (1 + tau / step)
-            tau = 1 / (2 * np.pi * (1.0 + 2.0 * abs(speed)))
+            tau = 1 / (2 * np.pi * (1.0 + 2.0 * speed**2 / (abs(speed) + 0.3)))
             expected += (value - expected) / (1 + tau / step)
         previous = time_s
         assert got == pytest.approx(expected, abs=1e-5)
