@@ -7,6 +7,7 @@ import pytest
 
 from cpnpose.errors import OptionError
 from cpnpose.pipeline.smooth import OneEuroFilter, OneEuroOptions
+from cpnpose.pose.keypoints import FLIP_INDEX
 from cpnpose.pose.types import Poses
 
 RATES = [10.0, 30.0, 60.0]
@@ -106,6 +107,35 @@ def test_left_and_right_exchanged_for_a_moment_do_not_jump(fps: float) -> None:
     path[start:, elbows] = pose[elbows[::-1]]  # somebody who has turned round
     left = np.abs(smooth(path, fps, height) - path)[start:, elbows, 0]
     assert left[int(0.5 * fps) :].max() < 0.1 * 80
+
+
+@pytest.mark.parametrize("fps", RATES)
+def test_a_body_whose_sides_are_exchanged_does_not_pass_through_its_middle(fps: float) -> None:
+    height, left, right = 300.0, [5, 7, 11], [6, 8, 12]
+    pose = np.random.default_rng(2).uniform(0, height, (17, 2))
+    pose[left], pose[right] = [(100, 80), (90, 110), (110, 160)], [(170, 80), (180, 110), (160, 160)]
+    turned = pose[list(FLIP_INDEX)]
+    start, doubt = int(2 * fps), int(2 * fps) + max(1, int(0.2 * fps))
+    path = np.tile(pose, (int(4 * fps), 1, 1))
+    path[start:doubt] = turned
+    np.testing.assert_allclose(smooth(path, fps, height)[:, left + right], path[:1, left + right].repeat(len(path), 0))
+    path[start:] = turned
+    result = smooth(path, fps, height)[:, left + right]
+    stays, changes = (np.abs(result - other[left + right]).max(axis=(1, 2)) for other in (pose, turned))
+    assert np.minimum(stays, changes).max() < 1e-3
+    assert changes[int(2.45 * fps) :].max() < 1e-3
+
+
+def test_ankles_that_pass_each_other_are_not_taken_for_a_body_turned_round() -> None:
+    """Legs and arms cross in walking, at low frame rates between two frames; the shoulders stay where they are."""
+    height, ankles = 300.0, [15, 16]
+    pose = np.random.default_rng(2).uniform(0, height, (17, 2))
+    pose[ankles] = [(100, 280), (160, 280)]
+    path = np.tile(pose, (30, 1, 1))
+    path[20:, ankles] = pose[ankles[::-1]]
+    moved = np.abs(smooth(path, 10, height) - pose)[20:, ankles, 0]
+    assert moved[0].min() > 5
+    assert moved[4].min() > 50
 
 
 @pytest.mark.parametrize(("apart", "damped"), [(0.03, False), (0.1, True)])
