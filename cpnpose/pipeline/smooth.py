@@ -51,9 +51,9 @@ class OneEuroOptions:
 
     min_cutoff_hz: float = 0.5
     """Cutoff frequency for a joint at rest: lower is calmer."""
-    beta: float = 20.0
+    beta: float = 15.0
     """Hertz by which the cutoff rises per size and second of a fast joint's speed: higher follows quicker."""
-    calm_speed: float = 0.5
+    calm_speed: float = 0.6
     """Speed in sizes per second at which the cutoff rises half as much as that, and the slower the less; 0 for the
     paper's straight line."""
     derivative_cutoff_hz: float = 1.0
