@@ -72,7 +72,7 @@ def smooth(
         float | None,
         typer.Option("--min-cutoff", help="Cutoff frequency at rest in Hz: lower is calmer. Default: 0.5."),
     ] = None,
-    beta: Annotated[float | None, typer.Option("--beta", help="How the cutoff rises with speed. Default: 5.")] = None,
+    beta: Annotated[float | None, typer.Option("--beta", help="How the cutoff rises with speed. Default: 15.")] = None,
     angles: Angles = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,

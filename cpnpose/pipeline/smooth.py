@@ -7,7 +7,11 @@ the person (longer side of the box) per second, so the same settings fit every r
 Added to the paper's filter: a joint is believed by its score. The jump of a joint that the network hardly sees, or
 that lands where its left or right counterpart was, is mostly an error: it raises the cutoff less, so that single wrong
 places are damped while a place that lasts is reached. So that such joints do not stay behind a person who moves, they
-are carried along with the joints that are seen well. Sure joints follow the paper's formulas unchanged.
+are carried along with the joints that are seen well. Where the whole person's left and right change places from one
+frame to the next, as they do with people seen from behind, the joints are kept apart until that has lasted, and change
+places at once then: otherwise all would pass through the middle of the body. And the cutoff does not rise in proportion
+to the speed from the start: the slow speeds of a resting joint are mostly noise and raise it little, so that it can
+rise the more where a joint really moves, and a swinging arm is not left behind.
 """
 
 from __future__ import annotations
@@ -35,6 +39,10 @@ EXCHANGED_BELIEF = 0.25
 """How far a joint is believed that has jumped to where its left or right counterpart was."""
 EXCHANGED_FROM = 0.05
 """Shortest such jump, in sizes."""
+EXCHANGED_HELD_S = 0.3
+"""A person whose left and right have changed places is believed after so many seconds."""
+SHOULDER = 5
+"""Left shoulder. Only where both shoulders have changed places has the whole person: legs and arms cross in walking."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +51,11 @@ class OneEuroOptions:
 
     min_cutoff_hz: float = 0.5
     """Cutoff frequency for a joint at rest: lower is calmer."""
-    beta: float = 5.0
-    """Hertz by which the cutoff rises per size and second of speed: higher follows quicker."""
+    beta: float = 15.0
+    """Hertz by which the cutoff rises per size and second of a fast joint's speed: higher follows quicker."""
+    calm_speed: float = 0.6
+    """Speed in sizes per second at which the cutoff rises half as much as that, and the slower the less; 0 for the
+    paper's straight line."""
     derivative_cutoff_hz: float = 1.0
     """Cutoff frequency of the speed itself."""
     max_gap_s: float = 0.5
@@ -54,8 +65,8 @@ class OneEuroOptions:
         for name in ("min_cutoff_hz", "derivative_cutoff_hz"):
             if not getattr(self, name) > 0:
                 raise OptionError(f"{name} of the smoothing is {getattr(self, name)}; give a frequency above 0")
-        if self.beta < 0 or self.max_gap_s < 0:
-            raise OptionError("beta and max_gap_s of the smoothing cannot be negative; give numbers from 0 up")
+        if self.beta < 0 or self.calm_speed < 0 or self.max_gap_s < 0:
+            raise OptionError("beta, calm_speed, max_gap_s of the smoothing cannot be negative; give numbers from 0 up")
 
 
 class OneEuroFilter:
@@ -68,6 +79,7 @@ class OneEuroFilter:
         self._size: Array = np.zeros(0)
         self._smooth_xy: Array = np.zeros((0, 17, 2))
         self._speed: Array = np.zeros((0, 17, 2))
+        self._exchanged_s: Array = np.zeros((0, 17))
 
     def update(self, time_s: float, poses: Poses) -> Poses:
         """Smooth the next frame.
@@ -95,13 +107,17 @@ class OneEuroFilter:
         measured = poses.keypoints_xy[named].astype(np.float64)
         known = np.isfinite(measured)
         measured = np.where(known, measured, self._smooth_xy[rows])
-        before, scale = self._smooth_xy[rows], self._size[rows, None, None]
-        belief = _belief(measured, before, poses.keypoint_scores[named], scale)
+        scale = self._size[rows, None, None]
+        held = self._hold(rows, measured, step, scale)
+        measured = np.where(held, measured[:, FLIP_INDEX], measured)
+        scores = np.where(held[..., 0], poses.keypoint_scores[named][:, FLIP_INDEX], poses.keypoint_scores[named])
+        before, speed = self._smooth_xy[rows], self._speed[rows]
+        belief = _belief(measured, before, scores, scale)
         moved = (measured - before) / (step * scale)
-        speed = self._speed[rows]
         speed = speed + _share(self.options.derivative_cutoff_hz, step) * belief * (moved - speed)
-        pace = np.linalg.norm(speed, axis=-1, keepdims=True)
-        share = _share(self.options.min_cutoff_hz + self.options.beta * pace * belief, step)
+        pace = np.linalg.norm(speed, axis=-1, keepdims=True) * belief
+        rise = self.options.beta * np.square(pace) / np.maximum(pace + self.options.calm_speed, 1e-9)
+        share = _share(self.options.min_cutoff_hz + rise, step)
         weight = np.square(belief)
         body = (weight * share * (measured - before)).sum(axis=1, keepdims=True)
         before = before + (1.0 - belief) * body / np.maximum(weight.sum(axis=1, keepdims=True), 1.0)
@@ -112,6 +128,17 @@ class OneEuroFilter:
         keypoints[named] = np.where(known, smooth, keypoints[named])
         return replace(poses, keypoints_xy=keypoints, raw_keypoints_xy=raw)
 
+    def _hold(self, rows: IntArray, measured: Array, step: Array, scale: Array) -> npt.NDArray[np.bool_]:
+        """Which joints have changed places with their counterparts, and not for long enough to be believed,
+        (N, 17, 1). Those that are believed from now on change places in the filter's state."""
+        exchanged = _exchanged(measured, self._smooth_xy[rows], scale)
+        lasted = np.maximum(self._exchanged_s[rows] + np.where(exchanged, step[..., 0], -step[..., 0]), 0.0)
+        believed = exchanged & (lasted > EXCHANGED_HELD_S)
+        for state in (self._smooth_xy, self._speed):
+            state[rows] = np.where(believed[..., None], state[rows][:, FLIP_INDEX], state[rows])
+        self._exchanged_s[rows] = np.where(believed, 0.0, lasted)
+        return (exchanged & ~believed)[..., None]
+
     def _forget(self, time_s: float) -> None:
         age = time_s - self._last_s
         fresh = (age <= self.options.max_gap_s) & (age >= 0)
@@ -119,7 +146,7 @@ class OneEuroFilter:
             self._select(np.flatnonzero(fresh))
 
     def _select(self, rows: npt.NDArray[np.intp]) -> None:
-        for name in ("_ids", "_last_s", "_size", "_smooth_xy", "_speed"):
+        for name in ("_ids", "_last_s", "_size", "_smooth_xy", "_speed", "_exchanged_s"):
             setattr(self, name, getattr(self, name)[rows])
 
     def _admit(self, time_s: float, poses: Poses, named: npt.NDArray[np.intp]) -> None:
@@ -134,7 +161,18 @@ class OneEuroFilter:
         self._size = np.concatenate([self._size, box_size(poses.boxes_xyxy[new])])
         self._smooth_xy = np.concatenate([self._smooth_xy, points])
         self._speed = np.concatenate([self._speed, np.zeros_like(points)])
+        self._exchanged_s = np.concatenate([self._exchanged_s, np.zeros(points.shape[:2])])
         self._select(np.argsort(self._ids, kind="stable"))
+
+
+def _exchanged(measured: Array, before: Array, scale: Array) -> npt.NDArray[np.bool_]:
+    """Which joints and their left or right counterparts have both gone to where the other one was, (N, 17), of people
+    whose shoulders have. Arguments as in :func:`_belief`."""
+    stay = np.linalg.norm(measured - before, axis=-1)
+    change = np.linalg.norm(measured - before[:, FLIP_INDEX], axis=-1)
+    stay, change = (np.hypot(way, way[:, FLIP_INDEX]) / math.sqrt(2.0) for way in (stay, change))
+    exchanged = (stay > EXCHANGED_FROM * scale[..., 0]) & (change < 0.8 * stay)
+    return np.asarray(exchanged & exchanged[:, SHOULDER : SHOULDER + 1], np.bool_)
 
 
 def _belief(measured: Array, before: Array, scores: FloatArray, scale: Array) -> Array:

@@ -2,8 +2,9 @@
 
 Matching in stages after Zhang et al., "ByteTrack: Multi-Object Tracking by Associating Every Detection Box" (2022):
 confident poses take the people seen a moment ago, then weak poses take those still missing, and only then may confident
-poses take people who were lost for longer, who are given back their id where their motion leads to that place. Likeness
-mixes the IoU of boxes, the OKS of keypoints and the motion's own expectation. All times are seconds.
+poses take people who were lost for longer, who are given back their id where their motion leads to that place. Unlike
+there, a confident pose that fits a person far worse than a weak one comes after it. Likeness mixes the IoU of boxes,
+the OKS of keypoints and the motion's own expectation. All times are seconds.
 
 There is no appearance cue on purpose: ids depend on the poses alone, so that tracking a record again, or going on with
 it after a crash, gives what the run itself gave.
@@ -93,22 +94,25 @@ class PoseTracker:
         self._motion.predict(elapsed)
         self._keypoints = self._keypoints + (self._motion.position[:, :2] - expected_before)[:, None]
 
-        owner, heirs = self._match(poses, frame_size)
+        owner, heirs, passed_over = self._match(poses, frame_size)
         self._correct(poses, owner)
         self._start(poses, owner, frame_size)
-        self._confirm(poses, owner, heirs, first_frame)
+        self._confirm(poses, owner, heirs, passed_over, first_frame)
         ids = np.full(len(poses), NO_ID, np.int64)
         ids[owner >= 0] = self._ids[owner[owner >= 0]]
         self._keep((self._ids != NO_ID) | (self._misses <= 1) | (self._age() <= TENTATIVE_S))
         return replace(poses, track_ids=ids)
 
-    def _match(self, poses: Poses, frame_size: tuple[int, int] | None) -> tuple[IntArray, IntArray]:
+    def _match(
+        self, poses: Poses, frame_size: tuple[int, int] | None
+    ) -> tuple[IntArray, IntArray, npt.NDArray[np.bool_]]:
         """Two rows of known people for each pose, (N,) int64 each, -1 for none: the owner; and, where the owner has no
-        id yet, the person lost for longer whose id the owner would take over on confirmation."""
+        id yet, the person lost for longer whose id the owner would take over on confirmation. And which poses, (N,)
+        bool, were passed over for a weak one that fits the person far better."""
         owner = np.full(len(poses), -1, np.int64)
         heirs = owner.copy()
         if not len(poses) or not len(self._ids):
-            return owner, heirs
+            return owner, heirs, np.zeros(len(poses), np.bool_)
         options = self.options
         boxes = self._motion.boxes(frame_size)
         overlap = iou(boxes, poses.boxes_xyxy)
@@ -131,9 +135,14 @@ class PoseTracker:
         sure = ((poses.box_scores >= options.sure_score) & (pose_strength(poses) >= options.sure_pose))[None]
         slow = options.slow_score < options.confident_score
         trusted = slow | (self._trust >= options.confident_score)
+        continuing = (known & recent & trusted)[:, None] & weak[None] & touching
+        best_weak = np.where(continuing, likeness, 0.0).max(axis=1, keepdims=True)
+        worse = confident[None] & (likeness < best_weak - options.far_better)
+        passed_over = (near & worse).any(axis=0)
         stages = (
-            (known & recent, confident, near),
+            (known & recent, confident, near & ~worse),
             (known & recent & trusted, weak, touching),
+            (known & recent, confident, near),
             (known & ~recent, confident, back & (touching | sure)),
             (~known, confident | (weak & slow), near),
         )
@@ -145,7 +154,7 @@ class PoseTracker:
         unnamed = (owner >= 0) & ~known[owner]
         rows, columns = assign(likeness, back & (known & ~recent & missing)[:, None] & unnamed[None])
         heirs[columns] = rows
-        return owner, heirs
+        return owner, heirs, passed_over
 
     def _age(self) -> Array:
         """Seconds since each person was last seen, (T,)."""
@@ -193,7 +202,14 @@ class PoseTracker:
         ):
             setattr(self, name, np.concatenate([getattr(self, name), values]))
 
-    def _confirm(self, poses: Poses, owner: IntArray, heirs: IntArray, first_frame: bool) -> None:
+    def _confirm(
+        self,
+        poses: Poses,
+        owner: IntArray,
+        heirs: IntArray,
+        passed_over: npt.NDArray[np.bool_],
+        first_frame: bool,
+    ) -> None:
         """Give ids to those seen for long enough: as somebody who was lost, where one fits, else as somebody new. One
         false detection so never takes the id of a lost person. See :class:`TrackerOptions` for how long is enough."""
         options = self.options
@@ -204,7 +220,7 @@ class PoseTracker:
         better = ~unnamed[None] | (scores[None] > scores[:, None])
         part = overlaid(own, better)
         twin = overlaid(own, better & (0.5 * options.duplicate_oks < likeness_within(poses.select(columns)).T))
-        self._grouped[rows] |= around_several(own, better)
+        self._grouped[rows] |= around_several(own, better) | passed_over[columns]
         grouped = self._grouped[rows]
         confident = self._best_score[rows] >= options.confident_score
         strong = self._strength[rows] >= options.sure_pose

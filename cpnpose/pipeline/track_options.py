@@ -35,6 +35,9 @@ class TrackerOptions:
     """How far, in sizes of the person, the error of the expected place may grow while the person is lost."""
     min_likeness: float = 0.1
     """Likeness, 0 to 1, under which a pose is not the same person."""
+    far_better: float = 0.3
+    """A confident pose leaves a person to a weak one that is so much more alike, 0 to 1, and is doubtful then: mostly
+    its box is the box around that person and a neighbour."""
     duplicate_oks: float = 0.8
     """A new pose this similar to one that has an owner in the same frame is a second detection of that person."""
 

@@ -7,6 +7,7 @@ import pytest
 
 from cpnpose.errors import OptionError
 from cpnpose.pipeline.smooth import OneEuroFilter, OneEuroOptions
+from cpnpose.pose.keypoints import FLIP_INDEX
 from cpnpose.pose.types import Poses
 
 RATES = [10.0, 30.0, 60.0]
@@ -108,6 +109,35 @@ def test_left_and_right_exchanged_for_a_moment_do_not_jump(fps: float) -> None:
     assert left[int(0.5 * fps) :].max() < 0.1 * 80
 
 
+@pytest.mark.parametrize("fps", RATES)
+def test_a_body_whose_sides_are_exchanged_does_not_pass_through_its_middle(fps: float) -> None:
+    height, left, right = 300.0, [5, 7, 11], [6, 8, 12]
+    pose = np.random.default_rng(2).uniform(0, height, (17, 2))
+    pose[left], pose[right] = [(100, 80), (90, 110), (110, 160)], [(170, 80), (180, 110), (160, 160)]
+    turned = pose[list(FLIP_INDEX)]
+    start, doubt = int(2 * fps), int(2 * fps) + max(1, int(0.2 * fps))
+    path = np.tile(pose, (int(4 * fps), 1, 1))
+    path[start:doubt] = turned
+    np.testing.assert_allclose(smooth(path, fps, height)[:, left + right], path[:1, left + right].repeat(len(path), 0))
+    path[start:] = turned
+    result = smooth(path, fps, height)[:, left + right]
+    stays, changes = (np.abs(result - other[left + right]).max(axis=(1, 2)) for other in (pose, turned))
+    assert np.minimum(stays, changes).max() < 1e-3
+    assert changes[int(2.45 * fps) :].max() < 1e-3
+
+
+def test_ankles_that_pass_each_other_are_not_taken_for_a_body_turned_round() -> None:
+    """Legs and arms cross in walking, at low frame rates between two frames; the shoulders stay where they are."""
+    height, ankles = 300.0, [15, 16]
+    pose = np.random.default_rng(2).uniform(0, height, (17, 2))
+    pose[ankles] = [(100, 280), (160, 280)]
+    path = np.tile(pose, (30, 1, 1))
+    path[20:, ankles] = pose[ankles[::-1]]
+    moved = np.abs(smooth(path, 10, height) - pose)[20:, ankles, 0]
+    assert moved[0].min() > 5
+    assert moved[4].min() > 50
+
+
 @pytest.mark.parametrize(("apart", "damped"), [(0.03, False), (0.1, True)])
 def test_only_a_jump_of_some_length_to_the_other_side_is_doubted(apart: float, damped: bool) -> None:
     """The eyes of somebody far away are so close together that to tremble is to be where the other one was."""
@@ -147,11 +177,31 @@ def test_lag_of_a_walking_wrist_is_under_a_frame(fps: float) -> None:
     assert behind.max() < 1
 
 
+@pytest.mark.parametrize("fps", [30.0, 60.0])
+@pytest.mark.parametrize("height", [80.0, 900.0])
+def test_a_swinging_wrist_is_not_left_behind(fps: float, height: float) -> None:
+    """An arm that is waved once a second, a fifth of the person to each side."""
+    seconds = np.arange(int(6 * fps)) / fps
+    path = np.tile(np.random.default_rng(1).uniform(0, height, (17, 2)), (len(seconds), 1, 1))
+    path[:, WRIST, 0] += 0.2 * height * np.sin(2 * np.pi * seconds)
+    behind = np.abs(path - smooth(path, fps, height))[int(2 * fps) :, WRIST, 0]
+    assert behind.mean() < 0.018 * height
+
+
+def test_without_a_calm_speed_the_cutoff_is_the_papers() -> None:
+    path = np.zeros((3, 17, 2))
+    path[1:, :, 0] = 10.0
+    smoother = OneEuroFilter(OneEuroOptions(beta=2.0, calm_speed=0.0))
+    moved = [smoother.update(i / 30, people(points, 100.0)).keypoints_xy[0, 3, 0] for i, points in enumerate(path)]
+    speed = 0.1 * 30 / (1 + 30 / (2 * np.pi))
+    assert moved[1] == pytest.approx(10.0 / (1 + 30 / (2 * np.pi * (0.5 + 2.0 * speed))), abs=1e-4)
+
+
 def test_real_timestamps_count_not_frames() -> None:
     """A held position sampled at uneven times: the filter must follow the formula with each step's own length."""
     times = np.array([0.0, 0.01, 0.11, 0.4, 0.41])
     values = np.array([0.0, 1.0, 0.5, 2.0, 0.0])
-    options = OneEuroOptions(min_cutoff_hz=1.0, beta=2.0, derivative_cutoff_hz=1.5)
+    options = OneEuroOptions(min_cutoff_hz=1.0, beta=2.0, calm_speed=0.3, derivative_cutoff_hz=1.5)
     smoother = OneEuroFilter(options)
     height = 100.0
     expected, speed, previous = 0.0, 0.0, 0.0
@@ -163,7 +213,7 @@ def test_real_timestamps_count_not_frames() -> None:
             step = time_s - previous
             tau = 1 / (2 * np.pi * 1.5)
             speed += ((value - expected) / step / height - speed) / (1 + tau / step)
-            tau = 1 / (2 * np.pi * (1.0 + 2.0 * abs(speed)))
+            tau = 1 / (2 * np.pi * (1.0 + 2.0 * speed**2 / (abs(speed) + 0.3)))
             expected += (value - expected) / (1 + tau / step)
         previous = time_s
         assert got == pytest.approx(expected, abs=1e-5)

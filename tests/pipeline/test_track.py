@@ -375,3 +375,19 @@ def test_who_stands_before_two_people_is_not_taken_for_the_box_around_them() -> 
     names = ("keypoints_xy", "keypoint_scores", "scores", "boxes_xyxy", "box_scores")
     together = Poses(*(np.concatenate([getattr(p, name) for p in (far, close)]) for name in names))
     assert ids(tracker.update(0.1, together, FRAME)) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("fps", RATES)
+def test_a_box_around_somebody_and_a_neighbour_does_not_take_the_place_of_the_weaker_right_one(fps: float) -> None:
+    """Somebody bends towards a neighbour: for half a second the detector is surest of a box that reaches down over
+    both, in which the network sees the neighbour; the right box is there, but weak."""
+    tracker = PoseTracker(TrackerOptions(confident_score=0.8, slow_score=0.8))
+    for step in range(int(2 * fps)):
+        tracker.update(step / fps, person((300, 300), (350, 380)), FRAME)
+    for step in range(int(2 * fps), int(2.5 * fps)):
+        poses = person((300, 300), (350, 380), (342, 372))
+        poses.box_scores[:] = (0.75, 0.9, 0.93)
+        poses.boxes_xyxy[2] = (262, 170, 350, 460)
+        assert ids(tracker.update(step / fps, poses, FRAME)) == [1, 2, -1], step
+    for step in range(int(2.5 * fps), int(3 * fps)):
+        assert ids(tracker.update(step / fps, person((300, 300), (350, 380)), FRAME)) == [1, 2]
