@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -18,7 +19,7 @@ from cpnpose.bench_timing import race
 from cpnpose.errors import OptionError
 from cpnpose.models.cpn import CPN, Architecture, CPNConfig
 from cpnpose.models.fuse import fuse
-from cpnpose.models.int8 import CONSTANTS, GRAPH, Int8Graph, Int8Network
+from cpnpose.models.int8 import Int8Network, load_graph
 from cpnpose.models.quantize import import_tools, int8_cpn
 from cpnpose.pose.decode import decode_dark, decode_published
 from cpnpose.pose.heatmaps import gaussian_targets
@@ -78,8 +79,7 @@ def _int8(plain: CPN, crops: Tensor) -> nn.Module | None:
     # NNCF talks about its progress on both of the standard streams.
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
         entries = int8_cpn(plain, [crops.numpy()])
-    graph, constants = (entries[name].numpy().tobytes() for name in (GRAPH, CONSTANTS))
-    return Int8Network(Int8Graph(graph, constants))
+    return Int8Network(load_graph(Path("int8"), entries))
 
 
 def network_forms_apart(*args: Any, **kwargs: Any) -> list[dict[str, Any]]:

@@ -86,7 +86,7 @@ def _lives(process: int) -> bool:
     except ProcessLookupError:
         return False
     except (OSError, OverflowError):
-        return True
+        pass  # it is somebody else's, or cannot be asked about
     return True
 
 

@@ -9,6 +9,7 @@ import typer
 
 from cpnpose.cli.arguments import parse_size
 from cpnpose.cli.help import Group
+from cpnpose.cli.say import number_of
 from cpnpose.errors import OptionError, OutputError, WeightsError
 
 _PEOPLE, _IMAGES = 320, 100  # on which quantize measures a CPN and a detector
@@ -173,14 +174,16 @@ def quantize_weights(
     metadata = read_source(weights)
     found = find_images(images)
     if metadata.kind == "detector":
-        made = quantize_detector(weights, pictures(found, count or _IMAGES), out, name=name or "")
+        taken = min(count or _IMAGES, len(found))
+        made = quantize_detector(weights, pictures(found, taken), out, name=name or "")
+        measured = number_of(taken, "image")
         command = "evaluate-boxes --detector-weights"
     else:
         find = make_detector(ModelOptions(detector=detector, device="cpu"))
         crops = people_in(found, find, metadata.input_size, metadata.preprocessing, count or _PEOPLE)
         made = quantize(weights, crops, out, name=name or "")
+        measured = f"{len(crops)} people"
         command = "evaluate --weights"
-    measured = made.recipe.split(";")[0].rpartition(" on ")[2]
     typer.echo(f"{out}: {made.name}, int8, {out.stat().st_size / 1e6:.1f} MB, from {measured}")
     typer.echo(f"int8 may cost accuracy: 'cpnpose {command}' measures it.", err=True)
 

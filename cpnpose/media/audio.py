@@ -118,10 +118,8 @@ class AudioCarrier:
                 continue
             try:
                 self._output.mux(converted)
-            except (
-                av.error.InvalidDataError,
-                av.error.ArgumentError,
-            ):  # of the packet; what the disk says is another error
+            # Of the packet; what the disk says is another error.
+            except (av.error.InvalidDataError, av.error.ArgumentError):
                 self._damaged += 1
 
     def finish(self) -> None:

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from cpnpose.errors import WeightsError
 from cpnpose.models.cpn import CPN
 from cpnpose.models.detect_batch import network_size
-from cpnpose.models.detector import Detector, DetectorConfig, build_detector, normalize
+from cpnpose.models.detector import Detector, normalize
+from cpnpose.models.detector_weights import load_detector_weights
 from cpnpose.models.device_images import resized
 from cpnpose.models.int8 import ARCHITECTURE, CONSTANTS, GRAPH, import_extra
 from cpnpose.models.int8_detector import ARCHITECTURE as DETECTOR_ARCHITECTURE
 from cpnpose.models.int8_detector import HEAD, PYRAMID
-from cpnpose.models.weights import WeightsMetadata, find_weights, load_cpn, load_state, read_metadata, save_weights
+from cpnpose.models.weights import WeightsMetadata, find_weights, load_cpn, read_metadata, save_weights
 from cpnpose.pose.types import FloatArray, ImageArray
 
 _BATCH = 16
@@ -99,10 +100,7 @@ def quantize_detector(
     """
     path = find_weights(weights)
     metadata = read_source(path)
-    if metadata.kind != "detector":
-        raise WeightsError(f"{path} holds {metadata.architecture}, not a person detector to quantize")
-    model = build_detector(DetectorConfig(**metadata.config)).eval()
-    load_state(path, model)
+    model = load_detector_weights(path, metadata)
     batches = [_resized(image, model.config.input_pixels) for image in images]
     with torch.no_grad():
         pyramids = [model.pyramid(torch.from_numpy(batch)) for batch in batches]

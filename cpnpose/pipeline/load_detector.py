@@ -10,15 +10,13 @@ import torch
 from torch import nn
 
 from cpnpose.errors import OptionError, WeightsError
-from cpnpose.models import detector
 from cpnpose.models.detect_batch import DetectorNetwork
+from cpnpose.models.detector_weights import load_detector_weights
 from cpnpose.models.fuse_module import use_fused_convolutions
 from cpnpose.models.int8 import need_cpu
 from cpnpose.models.int8_detector import ARCHITECTURE as INT8
-from cpnpose.models.int8_detector import load_int8_detector
 from cpnpose.models.manifest import load_manifest, locate
-from cpnpose.models.quick_start import NoRandomValues
-from cpnpose.models.weights import WeightsMetadata, find_weights, load_state, read_metadata
+from cpnpose.models.weights import find_weights, read_metadata
 from cpnpose.pipeline.detect import DetectionNetwork, Detector, PersonDetector, WholeImageDetector
 from cpnpose.pipeline.detection_file import load_boxes
 from cpnpose.pipeline.device import choose_device, choose_precision
@@ -100,7 +98,8 @@ def load_detector(
         if metadata.architecture == INT8:
             need_cpu(path, device)
             chosen, dtype = torch.device("cpu"), torch.float32
-        model = _own(path, metadata)
+        model = load_detector_weights(path, metadata)
+        use_fused_convolutions(model)
         network, title = DetectorNetwork(model, chosen, dtype, size), path.stem
         own_score, own_nms, own_track_score = model.config.score, model.config.nms, model.config.track_score
     return PersonDetector(
@@ -127,23 +126,6 @@ def _own_file(name: str, weights: str | Path | None) -> Path:
             raise WeightsError(f"{manifest.folder} holds no default detector; use --detector with one of: {known}")
         raise OptionError(f"--detector {name}: there is no such detector; known: {known}")
     return locate(entry.name, manifest)
-
-
-def _own(path: Path, metadata: WeightsMetadata) -> detector.Detector:
-    """A detector whose weights file says how it is built."""
-    if metadata.kind != "detector":
-        raise WeightsError(f"{path} holds a {metadata.kind} network, not a detector; use it with --weights")
-    try:
-        config = detector.DetectorConfig(**metadata.config)
-    except (TypeError, ValueError) as error:
-        raise WeightsError(f"{path}: its metadata build no detector ({error}); update cpnpose") from error
-    if metadata.architecture == INT8:
-        return load_int8_detector(path, config)
-    with NoRandomValues():
-        model = detector.build_detector(config)
-    load_state(path, model)
-    use_fused_convolutions(model)
-    return model
 
 
 def _official(name: str, weights: str | Path | None) -> nn.Module:
