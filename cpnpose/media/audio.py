@@ -16,6 +16,7 @@ from av.stream import Discard
 
 from cpnpose.media.audio_track import Track, add_track
 from cpnpose.media.codecs import can_hold_audio
+from cpnpose.media.rational import fraction
 from cpnpose.media.source import open_input, origin_of
 from cpnpose.media.timing import FrameClock
 
@@ -61,8 +62,9 @@ class AudioCarrier:
             self.notes.append(f"audio track {number} was left out: {path.suffix} has no sound")
             return
         stream.discard = Discard.default
-        assert stream.time_base is not None
-        self._clocks[stream.index] = FrameClock(stream.time_base, None)
+        time_base = fraction(stream.time_base)
+        assert time_base is not None
+        self._clocks[stream.index] = FrameClock(time_base, None)
         track = add_track(stream, self._output, path)
         if track is None:
             self.notes.append(

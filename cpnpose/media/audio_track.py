@@ -18,6 +18,7 @@ from av.container.output import OutputContainer
 from av.packet import Packet
 
 from cpnpose.media.codecs import audio_encoder, can_copy_audio
+from cpnpose.media.rational import fraction
 
 _LAYOUTS = (("7.1", 8), ("5.1", 6), ("stereo", 2), ("mono", 1))
 """What players know, with the number of channels."""
@@ -75,8 +76,9 @@ class Converted:
         """What stands in the output for ``packet``, with ``origin`` (seconds) as time 0."""
         encoded: list[Packet[Any]] = []
         for decoded in self._source.decode(packet):
-            if decoded.pts is not None and decoded.time_base is not None:
-                decoded.pts -= round(origin / decoded.time_base)
+            time_base = fraction(decoded.time_base)
+            if decoded.pts is not None and time_base is not None:
+                decoded.pts -= round(origin / time_base)
             encoded += self._encode(decoded)
         return encoded
 

@@ -10,6 +10,7 @@ from av.container.input import InputContainer
 from av.video.stream import VideoStream
 
 from cpnpose.errors import InputError
+from cpnpose.media.rational import fraction
 from cpnpose.media.source import is_stored, open_input
 
 _CUT_OFF_S = 0.25
@@ -27,8 +28,9 @@ def cut_off_note(
     without one, a file whose other streams go on to its end is whole.
     """
     pictures = reached
-    if stream.duration is not None and stream.time_base is not None:
-        promised = ((stream.start_time or 0) + stream.duration) * stream.time_base
+    time_base = fraction(stream.time_base)
+    if stream.duration is not None and time_base is not None:
+        promised = ((stream.start_time or 0) + stream.duration) * time_base
     elif container.duration:
         promised = Fraction(container.duration, av.time_base)
         if len(container.streams) > 1:

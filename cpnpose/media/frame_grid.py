@@ -12,6 +12,7 @@ import av
 from av.packet import Packet
 
 from cpnpose.errors import InputError
+from cpnpose.media.rational import fraction
 from cpnpose.media.source import is_stored, open_input, origin_of, pick_video
 from cpnpose.media.timing import FrameClock
 
@@ -50,12 +51,12 @@ def grid_rate(source: str | Path, start: float, end: float | None, fps: Fraction
     try:
         with open_input(source) as container:
             stream = pick_video(container, str(source))
-            own = stream.average_rate or stream.guessed_rate
-            if own is None or stream.time_base is None:
+            own, time_base = fraction(stream.average_rate) or fraction(stream.guessed_rate), fraction(stream.time_base)
+            if own is None or time_base is None:
                 return fps
             grids = [FrameGrid(rate) for rate in (own, *map(Fraction, _RATES)) if rate >= own]
             origin = float(origin_of(container)) + start
-            tick, clock = float(stream.time_base), FrameClock(stream.time_base, own)
+            tick, clock = float(time_base), FrameClock(time_base, own)
             for pts in _in_order_of_display(container.demux(stream)):
                 time_s = clock.stamp(pts) * tick - origin
                 if end is not None and time_s >= end - start:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 from av.codec.hwaccel import HWAccel, hwdevices_available
@@ -14,6 +15,8 @@ from av.video.stream import VideoStream
 
 from cpnpose.errors import InputError, OptionError
 
+_TOLERANT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+"""A tag that is no UTF-8 is no reason not to read a file; from version 19 on, PyAV reads every tag as it is."""
 _TIMEOUTS_S = (20.0, 10.0)
 """For opening an address, and for each reading from it."""
 _LIVE = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "tcp", "srt", "rist", "mms", "mmsh")
@@ -75,7 +78,8 @@ def open_input(source: str | Path, hwaccel: str | None = None, *, low_delay: boo
         name = f"file:{Path(source)}"
     device = None if hwaccel is None else HWAccel(hwaccel, allow_software_fallback=True)
     try:
-        return av.open(name, options=options, timeout=timeout, hwaccel=device, metadata_errors="replace")
+        container: InputContainer = av.open(name, options=options, timeout=timeout, hwaccel=device, **_TOLERANT)
+        return container
     except av.error.FFmpegError as error:
         remedy = (
             "Check the address and that it is reachable." if is_address(source) else "Check that the file is whole."

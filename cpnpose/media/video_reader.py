@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 from cpnpose.errors import InputError, OptionError
 from cpnpose.media.color import FrameConverter
 from cpnpose.media.cut_off import cut_off_note
+from cpnpose.media.rational import fraction
 from cpnpose.media.seek import StartPoint, find_start
 from cpnpose.media.source import check_hwaccel, is_address, is_live, open_input, origin_of, pick_video, reason_of
 from cpnpose.media.timing import FrameClock
@@ -91,11 +92,12 @@ class VideoReader:
 
     def _prepare(self, hwaccel: str | None) -> None:
         stream = self._stream
-        if stream.time_base is None:
+        time_base = fraction(stream.time_base)
+        if time_base is None:
             raise InputError(f"{self._source}: its video has no time base. Convert it with FFmpeg first.")
-        self.time_base: Fraction = stream.time_base
+        self.time_base: Fraction = time_base
         """Seconds per tick of the frames' ``pts``."""
-        self._fps = stream.average_rate or stream.guessed_rate
+        self._fps = fraction(stream.average_rate) or fraction(stream.guessed_rate)
         self._origin = origin_of(self._container)
         duration = stream.duration * self.time_base if stream.duration else None
         if duration is None and self._container.duration:
@@ -107,7 +109,7 @@ class VideoReader:
         if self._pending is None:
             raise self._nothing_to_read()
         stream = self._stream  # That of before may be closed.
-        self._convert = FrameConverter(self._pending[1], stream.sample_aspect_ratio, self._threads)
+        self._convert = FrameConverter(self._pending[1], fraction(stream.sample_aspect_ratio), self._threads)
         self.info = VideoInfo(
             height=self._convert.height,
             width=self._convert.width,

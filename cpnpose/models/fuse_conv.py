@@ -1,7 +1,8 @@
 """A convolution with everything that may follow it at inference: folded batch normalisation, a sum, a ReLU.
 
 On the CPU the whole of it is one oneDNN primitive with its weights reordered once, through operators of PyTorch that
-its own compiler uses. They are private, so they are tried once and public operators take their place where they fail.
+its own compiler uses. On CUDA a convolution and its ReLU, with the sum between them, are one call of cuDNN. These
+operators are private, so they are tried once and public operators take their place where they fail.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ class FusedConv(nn.Conv2d):
         """
         if x.device.type == "cpu" and len(x) > 0 and not x.requires_grad and onednn_works(x.dtype):
             return self._onednn(x, add)
+        if self._is_one_cudnn_call(x, add) and cudnn_fuses(x.dtype, x.device):
+            return self._cudnn(x, add)
         y: Tensor = self._conv_forward(x, self.weight, self.bias)
         if add is not None:
             y = y.add_(add)
@@ -74,6 +77,20 @@ class FusedConv(nn.Conv2d):
         )
         return y.clamp_(0, 6) if self.activation == "relu6" else y
 
+    def _is_one_cudnn_call(self, x: Tensor, add: Tensor | None) -> bool:
+        """Whether this is what cuDNN has an operator for: a ReLU at the end, and no groups."""
+        rectified = self.activation == "relu" or (self.activation == "relu6" and add is None)
+        return rectified and self.groups == 1 and len(x) > 0 and not x.requires_grad and x.dtype == self.weight.dtype
+
+    def _cudnn(self, x: Tensor, add: Tensor | None) -> Tensor:
+        assert not isinstance(self.padding, str)
+        shape = (self.stride, self.padding, self.dilation, self.groups)
+        if add is not None:
+            add = add.contiguous(memory_format=torch.channels_last)
+            return torch.cudnn_convolution_add_relu(x, self.weight, add, 1.0, self.bias, *shape)
+        y = torch.cudnn_convolution_relu(x, self.weight, self.bias, *shape)
+        return y.clamp_max_(6) if self.activation == "relu6" else y
+
     def _apply(self, fn: Any, recurse: bool = True) -> FusedConv:
         self._packed = {}  # the weights move or change their type
         exact = self.weight.detach()
@@ -99,6 +116,25 @@ def onednn_works(dtype: torch.dtype) -> bool:
         with torch.inference_mode():
             y = probe._onednn(x, x.clone())
             return torch.allclose(y.float(), (conv(x) + x).clamp(0, 6).float(), atol=0.05)
+    except (RuntimeError, AttributeError, TypeError):
+        return False
+
+
+@lru_cache
+def cudnn_fuses(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether cuDNN's fused operators exist in this PyTorch and run in this type on this device."""
+    if device.type != "cuda" or not torch.backends.cudnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    try:
+        with torch.inference_mode():
+            conv = nn.Conv2d(16, 16, 3, padding=1).to(device, dtype)
+            probe = FusedConv(16, 16, 3, padding=1, activation="relu").to(device, dtype)
+            probe.load_state_dict(conv.state_dict())
+            x = torch.linspace(-1, 1, 256, device=device).view(1, 16, 4, 4).to(dtype)
+            x = x.contiguous(memory_format=torch.channels_last)
+            y = conv(x)
+            alone = torch.allclose(probe._cudnn(x, None).float(), y.relu().float(), atol=0.05)
+            return alone and torch.allclose(probe._cudnn(x, x.clone()).float(), (y + x).relu().float(), atol=0.05)
     except (RuntimeError, AttributeError, TypeError):
         return False
 

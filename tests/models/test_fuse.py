@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cpnpose.models.cpn import ARCHITECTURES, CPN, CPNConfig
 from cpnpose.models.fuse import cpu_chunk, fuse
-from cpnpose.models.fuse_conv import FusedConv, onednn_works, round_keeping_sums
+from cpnpose.models.fuse_conv import FusedConv, cudnn_fuses, onednn_works, round_keeping_sums
 
 
 def random_cpn(architecture: str, size: tuple[int, int] = (64, 96)) -> CPN:
@@ -55,6 +56,37 @@ def test_ordinary_operators_give_the_same(architecture: str, monkeypatch: pytest
     expected = fused(crops())
     monkeypatch.setattr("cpnpose.models.fuse_conv.onednn_works", lambda dtype: False)
     assert relative_error(fused(crops()), expected) < 1e-5
+
+
+@pytest.mark.parametrize(("architecture", "with_sums"), [("cpn50", True), ("cpn-light", False)])
+@torch.inference_mode()
+def test_operators_of_cudnn_are_called_for_what_they_compute(
+    architecture: str, with_sums: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fused = fuse(random_cpn(architecture))
+    expected = fused(crops())
+    called = {"relu": 0, "add_relu": 0}
+
+    def relu(x: Tensor, weight: Tensor, bias: Tensor, stride: Any, padding: Any, dilation: Any, groups: int) -> Tensor:
+        called["relu"] += 1
+        return F.conv2d(x, weight, bias, stride, padding, dilation, groups).relu()
+
+    def add_relu(x: Tensor, weight: Tensor, add: Tensor, alpha: float, bias: Tensor, *shape: Any) -> Tensor:
+        called["add_relu"] += 1
+        assert add.is_contiguous(memory_format=torch.channels_last)
+        return (F.conv2d(x, weight, bias, *shape) + alpha * add).relu()
+
+    monkeypatch.setattr("cpnpose.models.fuse_conv.onednn_works", lambda dtype: False)
+    monkeypatch.setattr("cpnpose.models.fuse_conv.cudnn_fuses", lambda dtype, device: True)
+    monkeypatch.setattr(torch, "cudnn_convolution_relu", relu)
+    monkeypatch.setattr(torch, "cudnn_convolution_add_relu", add_relu)
+    assert relative_error(fused(crops()), expected) < 1e-5
+    assert called["relu"] > 20
+    assert (called["add_relu"] > 16) == with_sums
+
+
+def test_cudnn_is_not_asked_for_on_a_cpu() -> None:
+    assert not cudnn_fuses(torch.float32, torch.device("cpu"))
 
 
 @torch.inference_mode()
