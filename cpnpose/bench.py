@@ -19,7 +19,7 @@ from cpnpose import __version__
 from cpnpose.api import PoseEstimator
 from cpnpose.bench_agreement import agreement
 from cpnpose.bench_detector import detectors, noise_images, peers
-from cpnpose.bench_network import DECODED_PEOPLE, decoding, network_forms, network_forms_apart
+from cpnpose.bench_network import DECODED_PEOPLE, decoding, matrix_units, network_forms, network_forms_apart
 from cpnpose.bench_pipeline import peak_memory_bytes, pipeline
 from cpnpose.errors import OptionError
 from cpnpose.media.video import VideoReader
@@ -100,6 +100,9 @@ def bench(options: BenchOptions) -> dict[str, Any]:
         "architecture": options.architecture, "input_size": list(options.input_size), "batch": options.batch,
         "forms": by_default, "forms_with_freed_memory_kept": forms,
     }  # fmt: skip
+    units = matrix_units(*compared, options.limit_s)
+    tflops = forms[_INFERENCE_FORM]["crops_per_s"] * units["gflop_per_crop"] / 1e3
+    report["network"]["matrix_units"] = units | {"used_tflops": tflops, "share": tflops / units["tflops"]}
     network_s = DECODED_PEOPLE / forms[_INFERENCE_FORM]["crops_per_s"]
     heatmap_size = options.input_size[0] // STRIDE, options.input_size[1] // STRIDE
     report["decoding"] = decoding(device, dtype, heatmap_size, network_s, options.limit_s)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from cpnpose.bench_timing import race
 from cpnpose.errors import OptionError
 from cpnpose.models.cpn import CPN, Architecture, CPNConfig
+from cpnpose.models.cuda_graph import GraphedNetwork
 from cpnpose.models.fuse import fuse
 from cpnpose.models.int8 import Int8Network, load_graph
 from cpnpose.models.quantize import import_tools, int8_cpn
@@ -27,6 +28,7 @@ from cpnpose.pose.keypoints import NUM_KEYPOINTS
 from cpnpose.pose.types import FloatArray
 
 DECODED_PEOPLE = 64
+_MATRIX_SIDE = {"cpu": 1024, "cuda": 8192}
 _BORDER = 10
 
 
@@ -54,13 +56,16 @@ def network_forms(
     crops_low = crops.to(torch.bfloat16, memory_format=torch.channels_last)
     crops_own = crops.to(dtype, memory_format=torch.channels_last)
     fused, fast = fuse(plain).to(dtype), fuse(plain, fast=True).to(dtype)
+    own = GraphedNetwork(fused, buckets=(batch,)) if device.type == "cuda" else fused  # as the pipeline runs it
     name = str(dtype).removeprefix("torch.")
     calls: dict[str, Callable[[], object]] = {
         "plain float32": lambda: plain(crops),
         "plain bfloat16 channels-last": lambda: low(crops_low),
-        f"inference form {name}": lambda: fused(crops_own),
+        f"inference form {name}": lambda: own(crops_own),
         f"inference form {name} --fast": lambda: fast(crops_own),
     }
+    if device.type == "cuda":
+        calls[f"inference form {name} without CUDA graph"] = lambda: fused(crops_own)
     if dtype != torch.float32:
         exact, crops_exact = fuse(plain), crops.to(memory_format=torch.channels_last)
         calls["inference form float32"] = lambda: exact(crops_exact)
@@ -68,6 +73,34 @@ def network_forms(
     if quantised is not None:
         calls["int8 by OpenVINO"] = lambda: quantised(crops)
     return _rows(race(calls, limit_s=limit_s, device=device), batch, "crop")
+
+
+@torch.inference_mode()
+def matrix_units(
+    architecture: Architecture, input_size: tuple[int, int], device: torch.device, dtype: torch.dtype, limit_s: float
+) -> dict[str, float]:
+    """What the inference form has to compute, beside what the device computes at best.
+
+    Returns:
+        gflop_per_crop: 1e9 floating-point operations (a multiplication and an addition are two) of the convolutions;
+        tflops: 1e12 such operations per second of a product of large square matrices in ``dtype``.
+    """
+    network = fuse(CPN(CPNConfig(architecture, input_size)).eval())
+    total = 0
+
+    def count(conv: nn.Module, inputs: Any, output: Tensor) -> None:
+        nonlocal total
+        assert isinstance(conv, nn.Conv2d)
+        total += 2 * output.numel() * conv.weight[0].numel()
+
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(count)
+    network(torch.zeros(1, 3, *input_size))
+    side = _MATRIX_SIDE.get(device.type, _MATRIX_SIDE["cpu"])
+    left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    product = race({"product": lambda: left @ right}, limit_s=limit_s, device=device)["product"]
+    return {"gflop_per_crop": total / 1e9, "tflops": 2 * side**3 / product.seconds / 1e12}
 
 
 def _int8(plain: CPN, crops: Tensor) -> nn.Module | None:

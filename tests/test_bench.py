@@ -15,10 +15,18 @@ from cpnpose.api import PoseEstimator
 from cpnpose.bench import BenchOptions
 from cpnpose.bench_agreement import agreement, compare
 from cpnpose.bench_detector import _ultralytics_calls, noise_images
-from cpnpose.bench_network import decode_in_a_loop, decoding, likely_maps, network_forms, network_forms_apart
+from cpnpose.bench_network import (
+    decode_in_a_loop,
+    decoding,
+    likely_maps,
+    matrix_units,
+    network_forms,
+    network_forms_apart,
+)
 from cpnpose.bench_pipeline import pipeline
 from cpnpose.bench_timing import race
 from cpnpose.errors import InputError, OptionError
+from cpnpose.models.cpn import Architecture
 from cpnpose.pipeline.options import StreamOptions
 from cpnpose.pose.decode import decode_published
 from cpnpose.pose.keypoints import OKS_SIGMAS
@@ -65,6 +73,17 @@ def test_network_forms_are_compared_with_the_plain_ones() -> None:
     inference = ["inference form float32", "inference form float32 --fast"]
     assert names[:4] == ["plain float32", "plain bfloat16 channels-last", *inference]
     assert names[4:] == (["int8 by OpenVINO"] if importlib.util.find_spec("nncf") else [])
+
+
+@pytest.mark.parametrize(("architecture", "gflop"), [("cpn50", 11.9), ("cpn-light", 1.52)])
+def test_arithmetic_is_counted(architecture: Architecture, gflop: float) -> None:
+    """Against PyTorch's own counter on the plain operators: 11.90 and 1.52, a little of it for upsampling."""
+    units = matrix_units(architecture, (256, 192), CPU, torch.float32, 0.1)
+    assert units["gflop_per_crop"] == pytest.approx(gflop, rel=0.03)
+    assert units["gflop_per_crop"] < gflop
+    quarter = matrix_units(architecture, (128, 96), CPU, torch.float32, 0.1)
+    assert quarter["gflop_per_crop"] == pytest.approx(units["gflop_per_crop"] / 4, rel=1e-6)
+    assert units["tflops"] > 1e-3
 
 
 def test_without_its_packages_int8_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

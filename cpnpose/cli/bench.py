@@ -90,6 +90,7 @@ def _show(report: dict[str, Any]) -> None:
     tables = [
         (f"{name}, memory as PyTorch gets it by default", network["forms"]),
         (f"{name}, freed memory kept, as the commands do", network["forms_with_freed_memory_kept"]),
+        ("the inference form's arithmetic beside a product of large matrices", [network["matrix_units"]]),
         (f"heatmaps of {decoding['people']} people", [decoding]),
         ("person detector at 640x480, batch 4", report["detector"]),
     ]
