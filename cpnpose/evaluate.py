@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cpnpose.errors import InputError
+from cpnpose.errors import InputError, OptionError
 from cpnpose.evaluate_keypoints import PCK_ALPHA, coco_results, keypoint_errors, keypoint_metrics
 from cpnpose.media.images import read_image
 from cpnpose.pipeline.crop import crop_persons
@@ -34,6 +34,9 @@ __all__ = [
     "person_crops",
     "write_json",
 ]
+
+
+_OKS_NMS = 0.9
 
 
 def person_crops(records: PersonRecords, input_size: tuple[int, int], preprocessing: Preprocessing) -> PersonCrops:
@@ -75,8 +78,20 @@ class EvaluationOptions:
     batch: int | None = None
     box_score: float = 0.05
     """Detected boxes below it are left out."""
-    oks_nms: float = 0.9
-    """Of two poses in one image that are more alike than this OKS, the weaker is dropped (detected boxes only)."""
+    oks_nms: float | None = None
+    """Of two poses in one image that are more alike than this OKS, the weaker is dropped (detected boxes only); None is
+    0.9."""
+
+    def __post_init__(self) -> None:
+        if self.boxes != "detector":
+            for name, default in (("detector", "default"), ("detector_weights", None)):
+                if getattr(self, name) != default:
+                    raise OptionError(
+                        f"--{name.replace('_', '-')} has no effect with --boxes {self.boxes}; leave it out, or use "
+                        "--boxes detector"
+                    )
+        if self.boxes == "gt" and self.oks_nms is not None:
+            raise OptionError("--oks-nms has no effect with --boxes gt: its poses are all kept; leave it out")
 
 
 @dataclass(frozen=True)
@@ -124,7 +139,7 @@ def evaluate_pose(options: EvaluationOptions) -> Evaluation:
             except InputError as error:
                 raise InputError(f"{error} (wanted by {options.annotations})") from error
             crops = crop_persons([pixels], find([pixels], [number]), network.input_size, network.preprocessing)
-            poses = _without_doubles(network(crops), options.oks_nms)
+            poses = _without_doubles(network(crops), _OKS_NMS if options.oks_nms is None else options.oks_nms)
             results += coco_results(poses, np.full(len(poses), number, np.int64))
     metrics = keypoint_metrics(options.annotations, results)
     protocol = {

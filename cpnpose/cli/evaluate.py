@@ -26,8 +26,9 @@ def evaluate_command(
     fast: Annotated[bool, typer.Option(help="GlobalNet's finest map only.")] = False,
     decoding: Annotated[str, typer.Option(help="weights (what the weights name), published, or dark.")] = "weights",
     oks_nms: Annotated[
-        float, typer.Option(help="Drop poses more alike than this OKS (detected boxes only); 1 keeps all.")
-    ] = 0.9,
+        float | None,
+        typer.Option(help="Drop poses more alike than this OKS (detected boxes only); 1 keeps all. Default: 0.9."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16.")] = "auto",
     batch: Annotated[int | None, typer.Option(min=1, help="Crops in one go.")] = None,

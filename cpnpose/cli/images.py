@@ -65,7 +65,7 @@ def images(
     boxes: args.Boxes = None,
     score: args.Score = None,
     nms: args.Nms = None,
-    max_people: args.MaxPeople = 100,
+    max_people: args.MaxPeople = None,
     flip: args.Flip = False,
     fast: args.Fast = False,
     draw_threshold: args.DrawThreshold = None,

@@ -72,7 +72,7 @@ def video(
     boxes: args.Boxes = None,
     score: args.Score = None,
     nms: args.Nms = None,
-    max_people: args.MaxPeople = 100,
+    max_people: args.MaxPeople = None,
     flip: args.Flip = False,
     fast: args.Fast = False,
     detect_every: args.DetectEvery = 1,

@@ -50,7 +50,7 @@ def webcam(
     detector_size: args.DetectorSize = None,
     score: args.Score = None,
     nms: args.Nms = None,
-    max_people: args.MaxPeople = 100,
+    max_people: args.MaxPeople = None,
     flip: args.Flip = False,
     fast: args.Fast = False,
     detect_every: args.DetectEvery = 1,

@@ -30,6 +30,7 @@ TORCHVISION_DETECTORS = (
     "fasterrcnn_mobilenet_v3_large_320_fpn",
 )
 """torchvision's official detectors with COCO weights."""
+_MOST_PEOPLE = 100
 
 
 def make_detector(options: ModelOptions, names: Sequence[str] | None = None) -> Detector:
@@ -42,8 +43,9 @@ def make_detector(options: ModelOptions, names: Sequence[str] | None = None) -> 
     Raises:
         WeightsError, OptionError, InputError: see :func:`load_detector` and ``load_boxes``.
     """
+    max_people = _MOST_PEOPLE if options.max_people is None else options.max_people
     if options.boxes is not None:
-        return load_boxes(options.boxes, names, score=options.score or 0.0, max_people=options.max_people)
+        return load_boxes(options.boxes, names, score=options.score or 0.0, max_people=max_people)
     if options.detector == "none":
         return WholeImageDetector()
     return load_detector(
@@ -53,7 +55,7 @@ def make_detector(options: ModelOptions, names: Sequence[str] | None = None) -> 
         precision=options.precision,
         score=options.score,
         nms=options.nms,
-        max_people=options.max_people,
+        max_people=max_people,
         size=options.detector_size,
     )
 
@@ -66,7 +68,7 @@ def load_detector(
     precision: str = "auto",
     score: float | None = None,
     nms: float | None = None,
-    max_people: int = 100,
+    max_people: int = _MOST_PEOPLE,
     size: tuple[int, int] | None = None,
 ) -> PersonDetector:
     """Load a detector of people.

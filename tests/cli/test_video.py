@@ -119,6 +119,7 @@ def test_nothing_is_replaced_unasked(cpnpose: Run, clip: Path, tmp_path: Path) -
         (["--out", "o.mp4", "--no-video", "--json", "--draw-ids"], 2, "leave --no-video out"),
         (["--out", "new/", "--person", "tallest"], 2, "tallest"),
         (["--score", "0.5"], 2, "--score has no effect with --detector none"),
+        (["--max-people", "100"], 2, "--max-people has no effect with --detector none"),
     ],
 )
 def test_mistakes_are_told_in_one_line(

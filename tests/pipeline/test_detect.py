@@ -236,6 +236,7 @@ def test_options_outside_their_range() -> None:
         {"detector_size": (0, 640)},
         {"boxes": Path("b"), "detector_size": (480, 640)},
         {"detector": "none", "detector_size": (480, 640)},
+        {"detector": "none", "max_people": 3},
     ):
         with pytest.raises(OptionError):
             ModelOptions(**wrong)  # type: ignore[arg-type]
