@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from cpnpose.errors import InputError, OptionError
 from cpnpose.evaluate_keypoints import PCK_ALPHA, coco_results, keypoint_errors, keypoint_metrics
 from cpnpose.media.images import read_image
 from cpnpose.pipeline.crop import crop_persons
-from cpnpose.pipeline.detect import Detector
+from cpnpose.pipeline.detect import Detector, PersonDetector
 from cpnpose.pipeline.detection_file import FileDetector, load_boxes
+from cpnpose.pipeline.device import check_precision
 from cpnpose.pipeline.estimate import load_pose_network
 from cpnpose.pipeline.load_detector import load_detector
 from cpnpose.pose.decode import Decoding
@@ -104,13 +105,15 @@ class Evaluation:
     """The metrics, :func:`keypoint_errors`, and ``protocol``."""
     results: list[dict[str, Any]]
     """COCO results."""
+    notes: list[str] = field(default_factory=list)
+    """What the user should know of the options."""
 
 
 def evaluate_pose(options: EvaluationOptions) -> Evaluation:
     """Run a pose network over annotated images and measure it.
 
     Raises:
-        OptionError: it was started as several processes.
+        OptionError: it was started as several processes, or with an option that has no effect.
         InputError: annotations, images or boxes cannot be read.
         WeightsError: the weights cannot be loaded.
     """
@@ -124,7 +127,9 @@ def evaluate_pose(options: EvaluationOptions) -> Evaluation:
         batch=options.batch,
         decoding=options.decoding,
     )
+    formats = {"the pose network": network.number_format}
     if options.boxes == "gt":
+        notes = check_precision(options.precision, formats)
         records = read_people([options.annotations], options.data)
         poses = network(person_crops(records, network.input_size, network.preprocessing))
         results = coco_results(poses, records.image_ids)
@@ -133,6 +138,9 @@ def evaluate_pose(options: EvaluationOptions) -> Evaluation:
         check_image_folder(options.data)
         names = file_names(read_annotations(options.annotations), options.annotations)
         find = _box_source(options, names)
+        if isinstance(find, PersonDetector):
+            formats["the detector"] = find.network.number_format
+        notes = check_precision(options.precision, formats)
         for number, name in names.items():
             try:
                 pixels = read_image(options.data / name)
@@ -154,7 +162,7 @@ def evaluate_pose(options: EvaluationOptions) -> Evaluation:
         "pck_alpha": PCK_ALPHA,
     }
     report = {**metrics, **keypoint_errors(options.annotations, results), "protocol": protocol}
-    return Evaluation(metrics, report, results)
+    return Evaluation(metrics, report, results, notes)
 
 
 def _box_source(options: EvaluationOptions, names: dict[int, str]) -> Detector:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cpnpose.cli.say import say_note
 from cpnpose.errors import OptionError
 
 
@@ -52,6 +53,8 @@ def evaluate_command(
     )  # fmt: skip
     keep_freed_memory()
     measured = evaluate_pose(options)
+    for note in measured.notes:
+        say_note(note)
     protocol = measured.report["protocol"]
     console = Console()
     protocol_text = ", ".join(f"{key}: {value}" for key, value in protocol.items())

@@ -46,6 +46,7 @@ def evaluate_boxes_command(
         suppressed,
         sweep_thresholds,
     )
+    from cpnpose.pipeline.device import check_precision
     from cpnpose.pipeline.load_detector import load_detector
     from cpnpose.training.distributed import check_one_process
 
@@ -60,6 +61,7 @@ def evaluate_boxes_command(
         max_people=300,
         size=None if size is None else parse_size(size),
     )
+    check_precision(precision, {"the detector": find.network.number_format})
     raw = detect_all(find.with_score(_RAW_SCORE), annotations, data, limit=limit)
     thresholds = sweep_thresholds(annotations, raw)
     chosen = thresholds["best"]["nms"] if nms is None else nms

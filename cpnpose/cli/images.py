@@ -107,6 +107,7 @@ def images(
 
     from cpnpose.api import PoseEstimator
     from cpnpose.cli.drawing import make_drawer
+    from cpnpose.cli.progress import say_notes
     from cpnpose.pipeline.memory import keep_freed_memory
     from cpnpose.pipeline.options import ModelOptions
 
@@ -140,6 +141,7 @@ def images(
     )
     keep_freed_memory()
     estimator = PoseEstimator(options=options, names=names)
+    say_notes(estimator.notes, task.progress)
     unreadable = process_images(task, estimator, draw)
     if unreadable:
         raise InputError(partly_done(unreadable, len(paths), "image"))

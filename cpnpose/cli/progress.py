@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal
 
-from cpnpose.cli.say import number_of
+from cpnpose.cli.say import number_of, say_note
 from cpnpose.file_name import printable
 from cpnpose.pose.types import Poses
 
@@ -191,4 +192,17 @@ class Progress:
         print(f"{self._label}: {line}{where}", file=sys.stderr, flush=True)
 
     def _object(self, **values: Any) -> None:
-        print(json.dumps(values, ensure_ascii=False), file=sys.stderr, flush=True)
+        _say_object(**values)
+
+
+def say_notes(notes: Iterable[str], kind: ProgressKind) -> None:
+    """Notes of a run that are of no single input, before its progress is shown."""
+    for text in notes:
+        if kind == "json":
+            _say_object(event="note", input=None, text=printable(text))
+        elif kind == "bar":
+            say_note(text)
+
+
+def _say_object(**values: Any) -> None:
+    print(json.dumps(values, ensure_ascii=False), file=sys.stderr, flush=True)

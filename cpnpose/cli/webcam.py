@@ -92,6 +92,7 @@ def webcam(
 
     from cpnpose.api import PoseEstimator
     from cpnpose.cli.drawing import make_drawer
+    from cpnpose.cli.progress import say_notes
     from cpnpose.cli.webcam_run import LiveTask, process_live
     from cpnpose.pipeline.memory import keep_freed_memory
     from cpnpose.pipeline.options import ModelOptions, StreamOptions
@@ -138,4 +139,6 @@ def webcam(
         threshold=draw_threshold, boxes=draw_boxes, ids=draw_ids, background=background, blur_faces=blur_faces
     )
     keep_freed_memory()
-    process_live(task, PoseEstimator(options=model_options), options, draw)
+    estimator = PoseEstimator(options=model_options)
+    say_notes(estimator.notes, task.progress)
+    process_live(task, estimator, options, draw)

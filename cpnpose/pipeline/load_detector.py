@@ -76,7 +76,8 @@ def load_detector(
     Args:
         name: ``default`` (the shipped one), a detector of the manifest, or one of :data:`TORCHVISION_DETECTORS`.
         weights: a file in the place of the named weights: one of cpnpose's, or for torchvision's a state dict.
-        device, precision: see ``pipeline/device.py``.
+        device, precision: see ``pipeline/device.py``; a precision is without effect on int8 weights, which
+            ``check_precision`` tells.
         score, nms: see :class:`~cpnpose.pipeline.detect.PersonDetector`; None takes what the weights name.
         max_people: per image.
         size: see :attr:`~cpnpose.pipeline.options.ModelOptions.detector_size`; torchvision's have their own.
