@@ -139,15 +139,16 @@ class Progress:
                 **self.details,
             )
 
-    def say(self, text: str) -> None:
-        """A note for the user, in plain words."""
+    def say(self, text: str, *, named: bool = False) -> None:
+        """A note for the user, in plain words. ``named``: it begins with the name of the file that it is about."""
         text = printable(text)
+        line = f"cpnpose: {text}" if named else f"cpnpose: {self._label}: {text}"
         if self._bar is not None:
-            self._bar.console.print(f"cpnpose: {self._label}: {text}", markup=False, highlight=False)
+            self._bar.console.print(line, markup=False, highlight=False)
         elif self._kind == "json":
             self._object(event="note", input=self._label, text=text)
         elif self._kind == "bar":
-            print(f"cpnpose: {self._label}: {text}", file=sys.stderr, flush=True)
+            print(line, file=sys.stderr, flush=True)
 
     def end(self, results: list[str], *, interrupted: bool = False) -> None:
         """The last line: frames in and out, people, time, frames/s; loudly where frames in and out differ."""

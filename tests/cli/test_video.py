@@ -188,6 +188,23 @@ def test_start_end_and_no_track(cpnpose: Run, clip: Path, tmp_path: Path) -> Non
     assert "raw_keypoints" not in document["frames"][0]["people"][0]
 
 
+@pytest.mark.parametrize(("count", "told"), [(1, "1 damaged frame or packet"), (2, "2 damaged frames or packets")])
+def test_damaged_frames_are_counted_in_words_that_fit(
+    cpnpose: Run, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, told: str
+) -> None:
+    from cpnpose.cli import video_run
+
+    class Damaged(video_run.VideoReader):
+        def __iter__(self) -> Any:
+            yield from super().__iter__()
+            self.damaged = count
+
+    monkeypatch.setattr(video_run, "VideoReader", Damaged)
+    done = cpnpose("video", clip, "--out", tmp_path / "o.json")
+    assert done.exit_code == 0, done.stderr
+    assert f"cpnpose: {clip}: {told} could not be decoded, or only in part" in done.stderr.splitlines()
+
+
 def test_flip_tells_uncertainty_and_angles_are_added(cpnpose: Run, clip: Path, tmp_path: Path) -> None:
     assert cpnpose("video", clip, "--out", tmp_path / "o.json", "--flip", "--angles").exit_code == 0
     person = json.loads((tmp_path / "o.json").read_text())["frames"][0]["people"][0]
