@@ -122,10 +122,18 @@ class PoseEstimator:
     def describe(self) -> dict[str, Any]:
         """What a record says of the networks: plain JSON values."""
         path, metadata = find_weights(self.options.weights), self.network.metadata
-        detector: Any = "boxes of a file" if self.options.boxes is not None else self.options.detector
-        if isinstance(self.detector, PersonDetector):
+        detector: Any = self.options.detector
+        if self.options.boxes is not None:
+            detector = {
+                "name": "boxes of a file",
+                "sha256": file_sha256(self.options.boxes) if self.options.boxes.is_file() else None,  # not of a pipe
+                "score": self.options.score or 0.0,
+                "max_people": self.options.most_people,
+            }
+        elif isinstance(self.detector, PersonDetector):
             detector = {
                 "name": self.detector.name,
+                "sha256": None if self.detector.file is None else file_sha256(self.detector.file),
                 "precision": self.detector.network.number_format,
                 "score": self.detector.score,
                 "nms": self.detector.nms,

@@ -9,6 +9,8 @@ from typing import Literal
 from cpnpose.errors import OptionError
 
 Smoothing = Literal["off", "one-euro"]
+MOST_PEOPLE = 100
+"""Per image, where nobody chooses another number."""
 _MOST_CARRIED = 60  # frames of a segment are held in memory together
 
 
@@ -32,7 +34,7 @@ class ModelOptions:
     nms: float | None = None
     """Of two boxes that overlap by more than this IoU, the better one stays; None as above."""
     max_people: int | None = None
-    """Per image, the best ones; None is 100."""
+    """Per image, the best ones; None is :data:`MOST_PEOPLE`."""
     device: str = "auto"
     precision: str = "auto"
     batch: int | None = None
@@ -63,6 +65,11 @@ class ModelOptions:
             for name in ("score", "nms", "max_people", "detector_weights", "detector_size"):
                 if getattr(self, name) is not None:
                     raise OptionError(f"--{name.replace('_', '-')} has no effect with --detector none; leave it out")
+
+    @property
+    def most_people(self) -> int:
+        """What ``max_people`` comes to."""
+        return MOST_PEOPLE if self.max_people is None else self.max_people
 
 
 @dataclass(frozen=True)
