@@ -33,7 +33,7 @@ def read_truth(annotations: Path) -> BoxTruth:
     """
     data = read_annotations(annotations)
     file_names(data, annotations)
-    people = []
+    people: list[dict[str, Any]] = []
     for entry in data["annotations"]:
         if entry.get("category_id", PERSON) == PERSON:
             box_of(entry, annotations)
