@@ -91,6 +91,7 @@ def test_a_call_uses_the_cores_of_its_thread_of_those_that_the_process_may_use(
         raise InterruptedError
 
     graph = load_int8(int8_weights).graph
+    monkeypatch.setattr("cpnpose.processor.cpu_quota", lambda: None)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5, 6, 7}, raising=False)
     monkeypatch.setattr(graph, "_core", SimpleNamespace(compile_model=compiled))
