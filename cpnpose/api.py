@@ -13,6 +13,7 @@ from cpnpose.models.manifest import file_sha256
 from cpnpose.models.weights import find_weights
 from cpnpose.pipeline.crop import crop_persons
 from cpnpose.pipeline.detect import Detector, PersonDetector, WholeImageDetector
+from cpnpose.pipeline.device import check_precision
 from cpnpose.pipeline.estimate import PoseNetwork, load_pose_network
 from cpnpose.pipeline.load_detector import make_detector
 from cpnpose.pipeline.options import ModelOptions, StreamOptions
@@ -37,7 +38,7 @@ class PoseEstimator:
 
     Raises:
         WeightsError: weights are missing or damaged.
-        OptionError: choices that exclude each other, no such device, or no such field.
+        OptionError: choices that exclude each other or have no effect, no such device, or no such field.
         InputError: ``options.boxes`` cannot be read.
     """
 
@@ -64,6 +65,11 @@ class PoseEstimator:
             batch=self.options.batch,
         )
         self.detector: Detector = make_detector(self.options, names)
+        formats = {"the pose network": self.network.number_format}
+        if isinstance(self.detector, PersonDetector):
+            formats["the detector"] = self.detector.network.number_format
+        self.notes: list[str] = check_precision(self.options.precision, formats)
+        """What the user should know of the choices: an option that reaches one of the networks only."""
 
     def __call__(self, image: ImageArray, boxes: Detections | None = None) -> Poses:
         """The poses of the people in one image.
@@ -116,10 +122,18 @@ class PoseEstimator:
     def describe(self) -> dict[str, Any]:
         """What a record says of the networks: plain JSON values."""
         path, metadata = find_weights(self.options.weights), self.network.metadata
-        detector: Any = "boxes of a file" if self.options.boxes is not None else self.options.detector
-        if isinstance(self.detector, PersonDetector):
+        detector: Any = self.options.detector
+        if self.options.boxes is not None:
+            detector = {
+                "name": "boxes of a file",
+                "sha256": file_sha256(self.options.boxes) if self.options.boxes.is_file() else None,  # not of a pipe
+                "score": self.options.score or 0.0,
+                "max_people": self.options.most_people,
+            }
+        elif isinstance(self.detector, PersonDetector):
             detector = {
                 "name": self.detector.name,
+                "sha256": None if self.detector.file is None else file_sha256(self.detector.file),
                 "precision": self.detector.network.number_format,
                 "score": self.detector.score,
                 "nms": self.detector.nms,

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cpnpose.errors import InputError
+from cpnpose.errors import InputError, OptionError
 from cpnpose.evaluate_keypoints import PCK_ALPHA, coco_results, keypoint_errors, keypoint_metrics
 from cpnpose.media.images import read_image
 from cpnpose.pipeline.crop import crop_persons
-from cpnpose.pipeline.detect import Detector
+from cpnpose.pipeline.detect import Detector, PersonDetector
 from cpnpose.pipeline.detection_file import FileDetector, load_boxes
+from cpnpose.pipeline.device import check_precision
 from cpnpose.pipeline.estimate import load_pose_network
 from cpnpose.pipeline.load_detector import load_detector
 from cpnpose.pose.decode import Decoding
@@ -34,6 +35,9 @@ __all__ = [
     "person_crops",
     "write_json",
 ]
+
+
+_OKS_NMS = 0.9
 
 
 def person_crops(records: PersonRecords, input_size: tuple[int, int], preprocessing: Preprocessing) -> PersonCrops:
@@ -75,8 +79,20 @@ class EvaluationOptions:
     batch: int | None = None
     box_score: float = 0.05
     """Detected boxes below it are left out."""
-    oks_nms: float = 0.9
-    """Of two poses in one image that are more alike than this OKS, the weaker is dropped (detected boxes only)."""
+    oks_nms: float | None = None
+    """Of two poses in one image that are more alike than this OKS, the weaker is dropped (detected boxes only); None is
+    0.9."""
+
+    def __post_init__(self) -> None:
+        if self.boxes != "detector":
+            for name, default in (("detector", "default"), ("detector_weights", None)):
+                if getattr(self, name) != default:
+                    raise OptionError(
+                        f"--{name.replace('_', '-')} has no effect with --boxes {self.boxes}; leave it out, or use "
+                        "--boxes detector"
+                    )
+        if self.boxes == "gt" and self.oks_nms is not None:
+            raise OptionError("--oks-nms has no effect with --boxes gt: its poses are all kept; leave it out")
 
 
 @dataclass(frozen=True)
@@ -89,13 +105,15 @@ class Evaluation:
     """The metrics, :func:`keypoint_errors`, and ``protocol``."""
     results: list[dict[str, Any]]
     """COCO results."""
+    notes: list[str] = field(default_factory=list)
+    """What the user should know of the options."""
 
 
 def evaluate_pose(options: EvaluationOptions) -> Evaluation:
     """Run a pose network over annotated images and measure it.
 
     Raises:
-        OptionError: it was started as several processes.
+        OptionError: it was started as several processes, or with an option that has no effect.
         InputError: annotations, images or boxes cannot be read.
         WeightsError: the weights cannot be loaded.
     """
@@ -109,7 +127,9 @@ def evaluate_pose(options: EvaluationOptions) -> Evaluation:
         batch=options.batch,
         decoding=options.decoding,
     )
+    formats = {"the pose network": network.number_format}
     if options.boxes == "gt":
+        notes = check_precision(options.precision, formats)
         records = read_people([options.annotations], options.data)
         poses = network(person_crops(records, network.input_size, network.preprocessing))
         results = coco_results(poses, records.image_ids)
@@ -118,13 +138,16 @@ def evaluate_pose(options: EvaluationOptions) -> Evaluation:
         check_image_folder(options.data)
         names = file_names(read_annotations(options.annotations), options.annotations)
         find = _box_source(options, names)
+        if isinstance(find, PersonDetector):
+            formats["the detector"] = find.network.number_format
+        notes = check_precision(options.precision, formats)
         for number, name in names.items():
             try:
                 pixels = read_image(options.data / name)
             except InputError as error:
                 raise InputError(f"{error} (wanted by {options.annotations})") from error
             crops = crop_persons([pixels], find([pixels], [number]), network.input_size, network.preprocessing)
-            poses = _without_doubles(network(crops), options.oks_nms)
+            poses = _without_doubles(network(crops), _OKS_NMS if options.oks_nms is None else options.oks_nms)
             results += coco_results(poses, np.full(len(poses), number, np.int64))
     metrics = keypoint_metrics(options.annotations, results)
     protocol = {
@@ -139,7 +162,7 @@ def evaluate_pose(options: EvaluationOptions) -> Evaluation:
         "pck_alpha": PCK_ALPHA,
     }
     report = {**metrics, **keypoint_errors(options.annotations, results), "protocol": protocol}
-    return Evaluation(metrics, report, results)
+    return Evaluation(metrics, report, results, notes)
 
 
 def _box_source(options: EvaluationOptions, names: dict[int, str]) -> Detector:

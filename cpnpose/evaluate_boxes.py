@@ -13,11 +13,10 @@ import torch
 from torchvision.ops import nms
 
 from cpnpose.errors import InputError
+from cpnpose.evaluate_box_truth import PERSON, BoxTruth
 from cpnpose.pose.types import Detections, FloatArray, ImageArray, IntArray
-from cpnpose.training.annotations import box_of, file_names, read_annotations
 from cpnpose.training.detector_data import read_pixels
 
-_PERSON = 1
 _BATCH = 4
 _HEIGHTS = (32, 40, 64, 128, 256)
 
@@ -25,17 +24,18 @@ Detect = Callable[[list[ImageArray]], list[Detections]]
 """Images of one shape (H, W, 3) uint8 RGB to the boxes in each."""
 
 
-def detect_all(detect: Detect, annotations: Path, images: Path, *, limit: int | None = None) -> dict[int, Detections]:
-    """Run a detector over the images of a COCO file; people by image id.
+def detect_all(detect: Detect, truth: BoxTruth, images: Path, *, limit: int | None = None) -> dict[int, Detections]:
+    """Run a detector over annotated images; people by image id.
 
     Args:
         detect: called with up to four images of the same shape.
+        images: folder that the images' names start from.
         limit: only as many images, evenly chosen.
 
     Raises:
-        InputError: the annotations or an image cannot be read.
+        InputError: an image cannot be read.
     """
-    entries = chosen_images(read_annotations(annotations)["images"], limit)
+    entries = chosen_images(truth.images, limit)
     by_shape: dict[tuple[int, ...], list[tuple[int, ImageArray]]] = {}
     found: dict[int, Detections] = {}
 
@@ -56,24 +56,6 @@ def detect_all(detect: Detect, annotations: Path, images: Path, *, limit: int | 
     return found
 
 
-def check_annotations(annotations: Path) -> None:
-    """Whether a COCO file holds what the figures of this module need, so that it is told before a detector works.
-
-    Raises:
-        InputError: it cannot be read, an image has no name or no size, or a person no box.
-    """
-    data = read_annotations(annotations)
-    file_names(data, annotations)
-    for image in data["images"]:
-        if not all(isinstance(image.get(side), int | float) and image[side] > 0 for side in ("width", "height")):
-            raise InputError(
-                f"{annotations}: image {image['id']} has no 'width' and 'height' above 0; give its size in pixels"
-            )
-    for entry in data["annotations"]:
-        if entry.get("category_id", _PERSON) == _PERSON:
-            box_of(entry, annotations)
-
-
 def chosen_images(entries: Sequence[Any], limit: int | None) -> list[Any]:
     """All entries, or ``limit`` of them, evenly spread."""
     if limit is None or limit >= len(entries):
@@ -81,7 +63,7 @@ def chosen_images(entries: Sequence[Any], limit: int | None) -> list[Any]:
     return [entries[int(i)] for i in np.linspace(0, len(entries) - 1, limit).round()]
 
 
-def box_metrics(annotations: Path, found: Mapping[int, Detections]) -> dict[str, float]:
+def box_metrics(truth: BoxTruth, found: Mapping[int, Detections]) -> dict[str, float]:
     """COCO's box metrics (pycocotools, 101 recall points) on the images of ``found``, in percent.
 
     ``AP`` (mean over IoU 0.50 to 0.95, at most 100 boxes an image), ``AP50``, ``AP75``, ``AP50_above_32px`` (people
@@ -89,12 +71,12 @@ def box_metrics(annotations: Path, found: Mapping[int, Detections]) -> dict[str,
     IoUs with 10 boxes an image). Persons without keypoints count; ``iscrowd`` regions are ignored.
 
     Raises:
-        InputError: pycocotools is missing, or the file is no COCO annotation file.
+        InputError: pycocotools is missing.
     """
     names = ("AP", "AP50", "AP75", "AP50_above_32px", "AR10")
     if not any(len(people) for people in found.values()):
         return dict.fromkeys(names, 0.0)
-    evaluation = _coco_evaluation(annotations, found)
+    evaluation = _coco_evaluation(truth, found)
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.accumulate()
     precision = evaluation.eval["precision"]  # (IoU, recall, category, area, maxDets)
@@ -109,7 +91,7 @@ def box_metrics(annotations: Path, found: Mapping[int, Detections]) -> dict[str,
     return {name: _percent(value) for name, value in zip(names, values, strict=True)}
 
 
-def _coco_evaluation(annotations: Path, found: Mapping[int, Detections]) -> Any:
+def _coco_evaluation(truth: BoxTruth, found: Mapping[int, Detections]) -> Any:
     """pycocotools' ``COCOeval`` of the boxes in the images of ``found``, matched but not accumulated; its areas are all
     and those above 32x32 pixels."""
     try:
@@ -117,18 +99,8 @@ def _coco_evaluation(annotations: Path, found: Mapping[int, Detections]) -> Any:
         from pycocotools.cocoeval import COCOeval
     except ImportError as error:
         raise InputError("box metrics need pycocotools: pip install 'cpnpose[train]'") from error
-    data = read_annotations(annotations)
-    truth = [
-        {"category_id": _PERSON, **entry}
-        for entry in data["annotations"]
-        if entry.get("category_id", _PERSON) == _PERSON
-    ]
-    for number, entry in enumerate(truth, start=1):  # id 0 would count as "no match" in pycocotools
-        entry["id"] = number
-        entry.setdefault("area", entry["bbox"][2] * entry["bbox"][3])
-        entry.setdefault("iscrowd", 0)
     results = [
-        {"image_id": image_id, "category_id": _PERSON, "bbox": [x1, y1, x2 - x1, y2 - y1], "score": score}
+        {"image_id": image_id, "category_id": PERSON, "bbox": [x1, y1, x2 - x1, y2 - y1], "score": score}
         for image_id, people in found.items()
         for (x1, y1, x2, y2), score in zip(people.boxes_xyxy.tolist(), people.scores.tolist(), strict=True)
     ]
@@ -136,14 +108,14 @@ def _coco_evaluation(annotations: Path, found: Mapping[int, Detections]) -> Any:
         coco = COCO()
         coco.dataset = {
             "info": {},
-            "images": data["images"],
-            "annotations": truth,
-            "categories": [{"id": _PERSON, "name": "person"}],
+            "images": truth.images,
+            "annotations": [dict(person) for person in truth.people],  # COCOeval writes into them
+            "categories": [{"id": PERSON, "name": "person"}],
         }
         coco.createIndex()
         evaluation = COCOeval(coco, coco.loadRes(results) if results else COCO(), "bbox")
         evaluation.params.imgIds = sorted(found)
-        evaluation.params.catIds = [_PERSON]
+        evaluation.params.catIds = [PERSON]
         evaluation.params.areaRng = [[0, 1e10], [32**2, 1e10]]
         evaluation.params.areaRngLbl = ["all", "above_32px"]
         evaluation.params.maxDets = [1, 10, 100]
@@ -152,7 +124,7 @@ def _coco_evaluation(annotations: Path, found: Mapping[int, Detections]) -> Any:
 
 
 def sweep_thresholds(
-    annotations: Path,
+    truth: BoxTruth,
     raw: Mapping[int, Detections],
     nms_values: Sequence[float] = (0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7),
 ) -> dict[str, Any]:
@@ -169,10 +141,10 @@ def sweep_thresholds(
     """
     sweep = []
     for value in nms_values:
-        metrics = box_metrics(annotations, suppressed(raw, value))
+        metrics = box_metrics(truth, suppressed(raw, value))
         sweep.append({"nms": value, "AP": metrics["AP"], "AP50": metrics["AP50"], "AR10": metrics["AR10"]})
     best = max(sweep, key=lambda row: row["AP50"])
-    ranked = _ranked(annotations, suppressed(raw, best["nms"]))
+    ranked = _ranked(truth, suppressed(raw, best["nms"]))
     chosen = {"score": _best_score(*ranked, beta=2.0), "track_score": _best_score(*ranked, beta=1.0)}
     return {"best": {"nms": best["nms"], **chosen}, "sweep": sweep}
 
@@ -187,11 +159,11 @@ def suppressed(raw: Mapping[int, Detections], threshold: float) -> dict[int, Det
     return left
 
 
-def _ranked(annotations: Path, found: Mapping[int, Detections]) -> tuple[FloatArray, IntArray, int]:
+def _ranked(truth: BoxTruth, found: Mapping[int, Detections]) -> tuple[FloatArray, IntArray, int]:
     """The scores (n,) of the boxes that count, best first, how many of the boxes up to each are people (n,), and how
     many people there are. By COCO's rules at IoU 0.5: people and boxes up to 32x32 pixels, crowds and any number of
     boxes of which half lies in a crowd neither count nor harm."""
-    evaluation = _coco_evaluation(annotations, found)
+    evaluation = _coco_evaluation(truth, found)
     scores: list[float] = []
     hits: list[bool] = []
     people = 0
@@ -220,7 +192,7 @@ def _best_score(scores: FloatArray, true_positives: IntArray, people: int, *, be
     }
 
 
-def recall_by_height(annotations: Path, found: Mapping[int, Detections], score: float) -> dict[str, dict[str, float]]:
+def recall_by_height(truth: BoxTruth, found: Mapping[int, Detections], score: float) -> dict[str, dict[str, float]]:
     """How many people of each height have a box of at least ``score`` at IoU 0.5; crowds do not count.
 
     Heights are those of an image brought to as many pixels as 640x480 has. Returns, by range of heights in pixels, the
@@ -230,7 +202,7 @@ def recall_by_height(annotations: Path, found: Mapping[int, Detections], score: 
     for image_id, people in found.items():
         rows = people.scores >= score
         sure[image_id] = Detections(people.boxes_xyxy[rows], people.scores[rows])
-    evaluation = _coco_evaluation(annotations, sure)
+    evaluation = _coco_evaluation(truth, sure)
     heights, hits = [], []
     for image in filter(None, evaluation.evalImgs[: len(evaluation.params.imgIds)]):
         entry = evaluation.cocoGt.imgs[image["image_id"]]

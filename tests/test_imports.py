@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "cpnpose"
 
 LEVELS = {
+    "cgroup": -2,
     "file_name": -1,
     "whole_file": -1,
     "processor": -1,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cpnpose.cli.say import say_note
 from cpnpose.errors import OptionError
 
 
@@ -26,8 +27,9 @@ def evaluate_command(
     fast: Annotated[bool, typer.Option(help="GlobalNet's finest map only.")] = False,
     decoding: Annotated[str, typer.Option(help="weights (what the weights name), published, or dark.")] = "weights",
     oks_nms: Annotated[
-        float, typer.Option(help="Drop poses more alike than this OKS (detected boxes only); 1 keeps all.")
-    ] = 0.9,
+        float | None,
+        typer.Option(help="Drop poses more alike than this OKS (detected boxes only); 1 keeps all. Default: 0.9."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16.")] = "auto",
     batch: Annotated[int | None, typer.Option(min=1, help="Crops in one go.")] = None,
@@ -51,6 +53,8 @@ def evaluate_command(
     )  # fmt: skip
     keep_freed_memory()
     measured = evaluate_pose(options)
+    for note in measured.notes:
+        say_note(note)
     protocol = measured.report["protocol"]
     console = Console()
     protocol_text = ", ".join(f"{key}: {value}" for key, value in protocol.items())

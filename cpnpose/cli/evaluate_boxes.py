@@ -38,19 +38,15 @@ def evaluate_boxes_command(
 
     from cpnpose.cli.tables import print_table
     from cpnpose.evaluate import write_json
-    from cpnpose.evaluate_boxes import (
-        box_metrics,
-        check_annotations,
-        detect_all,
-        recall_by_height,
-        suppressed,
-        sweep_thresholds,
-    )
+    from cpnpose.evaluate_box_truth import check_sizes, read_truth
+    from cpnpose.evaluate_boxes import box_metrics, detect_all, recall_by_height, suppressed, sweep_thresholds
+    from cpnpose.pipeline.device import check_precision
     from cpnpose.pipeline.load_detector import load_detector
     from cpnpose.training.distributed import check_one_process
 
     check_one_process("evaluate-boxes")
-    check_annotations(annotations)
+    truth = read_truth(annotations)
+    check_sizes(truth)  # told before a detector works
     find = load_detector(
         detector,
         weights=detector_weights,
@@ -60,10 +56,11 @@ def evaluate_boxes_command(
         max_people=300,
         size=None if size is None else parse_size(size),
     )
-    raw = detect_all(find.with_score(_RAW_SCORE), annotations, data, limit=limit)
-    thresholds = sweep_thresholds(annotations, raw)
+    check_precision(precision, {"the detector": find.network.number_format})
+    raw = detect_all(find.with_score(_RAW_SCORE), truth, data, limit=limit)
+    thresholds = sweep_thresholds(truth, raw)
     chosen = thresholds["best"]["nms"] if nms is None else nms
-    metrics = box_metrics(annotations, suppressed(raw, chosen))
+    metrics = box_metrics(truth, suppressed(raw, chosen))
     console = Console()
     title = f"{detector_weights or detector}: boxes of people on {len(raw)} images, NMS {chosen:g}"
     console.print(title, markup=False, highlight=False)
@@ -74,7 +71,7 @@ def evaluate_boxes_command(
         row = best[name]
         figures = f"precision {row['precision']:g} %, recall {row['recall']:g} %"
         console.print(f"  {name} by the best {measure}: {row['threshold']:g} ({figures})")
-    heights = recall_by_height(annotations, suppressed(raw, chosen), find.score)
+    heights = recall_by_height(truth, suppressed(raw, chosen), find.score)
     told = ", ".join(f"{name}: {row['recall']:g} % of {row['people']}" for name, row in heights.items())
     console.print(f"found at the default score {find.score:g}, by height in pixels of a 640x480 image: {told}")
     if report is not None:

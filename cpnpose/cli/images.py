@@ -65,7 +65,7 @@ def images(
     boxes: args.Boxes = None,
     score: args.Score = None,
     nms: args.Nms = None,
-    max_people: args.MaxPeople = 100,
+    max_people: args.MaxPeople = None,
     flip: args.Flip = False,
     fast: args.Fast = False,
     draw_threshold: args.DrawThreshold = None,
@@ -107,6 +107,7 @@ def images(
 
     from cpnpose.api import PoseEstimator
     from cpnpose.cli.drawing import make_drawer
+    from cpnpose.cli.progress import say_notes
     from cpnpose.pipeline.memory import keep_freed_memory
     from cpnpose.pipeline.options import ModelOptions
 
@@ -140,6 +141,7 @@ def images(
     )
     keep_freed_memory()
     estimator = PoseEstimator(options=options, names=names)
+    say_notes(estimator.notes, task.progress)
     unreadable = process_images(task, estimator, draw)
     if unreadable:
         raise InputError(partly_done(unreadable, len(paths), "image"))

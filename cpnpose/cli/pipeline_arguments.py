@@ -87,7 +87,8 @@ Nms = Annotated[
     ),
 ]
 MaxPeople = Annotated[
-    int, typer.Option("--max-people", rich_help_panel=NETWORKS, help="Most people in an image.", min=1)
+    int | None,
+    typer.Option("--max-people", rich_help_panel=NETWORKS, help="Most people in an image. Default: 100.", min=1),
 ]
 Flip = Annotated[
     bool,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal
 
-from cpnpose.cli.say import number_of
+from cpnpose.cli.say import number_of, say_note
 from cpnpose.file_name import printable
 from cpnpose.pose.types import Poses
 
@@ -138,15 +139,16 @@ class Progress:
                 **self.details,
             )
 
-    def say(self, text: str) -> None:
-        """A note for the user, in plain words."""
+    def say(self, text: str, *, named: bool = False) -> None:
+        """A note for the user, in plain words. ``named``: it begins with the name of the file that it is about."""
         text = printable(text)
+        line = f"cpnpose: {text}" if named else f"cpnpose: {self._label}: {text}"
         if self._bar is not None:
-            self._bar.console.print(f"cpnpose: {self._label}: {text}", markup=False, highlight=False)
+            self._bar.console.print(line, markup=False, highlight=False)
         elif self._kind == "json":
             self._object(event="note", input=self._label, text=text)
         elif self._kind == "bar":
-            print(f"cpnpose: {self._label}: {text}", file=sys.stderr, flush=True)
+            print(line, file=sys.stderr, flush=True)
 
     def end(self, results: list[str], *, interrupted: bool = False) -> None:
         """The last line: frames in and out, people, time, frames/s; loudly where frames in and out differ."""
@@ -191,4 +193,17 @@ class Progress:
         print(f"{self._label}: {line}{where}", file=sys.stderr, flush=True)
 
     def _object(self, **values: Any) -> None:
-        print(json.dumps(values, ensure_ascii=False), file=sys.stderr, flush=True)
+        _say_object(**values)
+
+
+def say_notes(notes: Iterable[str], kind: ProgressKind) -> None:
+    """Notes of a run that are of no single input, before its progress is shown."""
+    for text in notes:
+        if kind == "json":
+            _say_object(event="note", input=None, text=printable(text))
+        elif kind == "bar":
+            say_note(text)
+
+
+def _say_object(**values: Any) -> None:
+    print(json.dumps(values, ensure_ascii=False), file=sys.stderr, flush=True)

@@ -20,6 +20,11 @@ def say_error(error: CpnposeError) -> None:
     typer.echo(f"cpnpose: error: {printable(str(error))}", err=True)
 
 
+def say_note(text: str) -> None:
+    """Tell what a user should know of a run, in one line."""
+    typer.echo(f"cpnpose: {printable(text)}", err=True)
+
+
 def say_written(frames: int, results: Iterable[object]) -> None:
     """The last line of the commands on records: how many frames went where."""
     typer.echo(f"cpnpose: {number_of(frames, 'frame')} -> {printable(', '.join(map(str, results)))}", err=True)

@@ -72,7 +72,7 @@ def video(
     boxes: args.Boxes = None,
     score: args.Score = None,
     nms: args.Nms = None,
-    max_people: args.MaxPeople = 100,
+    max_people: args.MaxPeople = None,
     flip: args.Flip = False,
     fast: args.Fast = False,
     detect_every: args.DetectEvery = 1,
@@ -146,6 +146,7 @@ def video(
 
     from cpnpose.api import PoseEstimator
     from cpnpose.cli.drawing import make_drawer
+    from cpnpose.cli.progress import say_notes
     from cpnpose.cli.video_run import VideoTask, open_reader
     from cpnpose.media.source import is_stored
     from cpnpose.pipeline.memory import keep_freed_memory
@@ -207,6 +208,7 @@ def video(
     )
     keep_freed_memory()
     estimator = PoseEstimator(options=model_options)
+    say_notes(estimator.notes, tasks[0].progress)
     run_all(tasks, estimator, options, draw)
 
 

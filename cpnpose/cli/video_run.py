@@ -243,7 +243,8 @@ def finish(
     for note in [*reader.notes, *(writer.notes if writer is not None else [])]:
         progress.say(note)
     if reader.damaged:
-        progress.say(f"{reader.damaged} damaged frames or packets could not be decoded, or only in part")
+        lost = "frame or packet" if reader.damaged == 1 else "frames or packets"
+        progress.say(f"{reader.damaged} damaged {lost} could not be decoded, or only in part")
     if interrupted and sinks.kept_partial and not task.whole_clip:
         progress.say("stopped early; the same command with --resume goes on")
     drawn = writer is not None and writer.frames_written > 0

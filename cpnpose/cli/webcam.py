@@ -50,7 +50,7 @@ def webcam(
     detector_size: args.DetectorSize = None,
     score: args.Score = None,
     nms: args.Nms = None,
-    max_people: args.MaxPeople = 100,
+    max_people: args.MaxPeople = None,
     flip: args.Flip = False,
     fast: args.Fast = False,
     detect_every: args.DetectEvery = 1,
@@ -92,6 +92,7 @@ def webcam(
 
     from cpnpose.api import PoseEstimator
     from cpnpose.cli.drawing import make_drawer
+    from cpnpose.cli.progress import say_notes
     from cpnpose.cli.webcam_run import LiveTask, process_live
     from cpnpose.pipeline.memory import keep_freed_memory
     from cpnpose.pipeline.options import ModelOptions, StreamOptions
@@ -138,4 +139,6 @@ def webcam(
         threshold=draw_threshold, boxes=draw_boxes, ids=draw_ids, background=background, blur_faces=blur_faces
     )
     keep_freed_memory()
-    process_live(task, PoseEstimator(options=model_options), options, draw)
+    estimator = PoseEstimator(options=model_options)
+    say_notes(estimator.notes, task.progress)
+    process_live(task, estimator, options, draw)

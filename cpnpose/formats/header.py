@@ -56,7 +56,7 @@ class Header:
     kind: str = "video"
     """``video``, ``images`` or ``camera``."""
     model: Mapping[str, Any] = field(default_factory=dict)
-    """Which weights: name, sha256, architecture, input size. Any JSON values."""
+    """Which weights: name, sha256, architecture, input size, and of the detector name and sha256. Any JSON values."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The options that change the result (not those that only change its speed): resuming compares them."""
     extras: tuple[str, ...] = ()

@@ -129,7 +129,8 @@ class AudioCarrier:
         for carried in self._carried.values():
             self._output.mux(carried.flush())
         if self._damaged:
-            self.notes.append(f"{self._damaged} damaged packets of sound were left out")
+            packets = "packet of sound was" if self._damaged == 1 else "packets of sound were"
+            self.notes.append(f"{self._damaged} damaged {packets} left out")
 
     def close(self) -> None:
         """Release the source."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -48,7 +49,7 @@ class PersonDetector:
         nms: IoU above which the weaker of two boxes is left out.
         max_people: per image.
         batch: most images in one go; None leaves the choice to the device.
-        name: which weights these are, for records.
+        name, file: which weights these are, and where they lie, for records; None where they are of no file.
     """
 
     def __init__(
@@ -61,9 +62,11 @@ class PersonDetector:
         max_people: int = 100,
         batch: int | None = None,
         name: str = "",
+        file: Path | None = None,
     ) -> None:
         self.network = network
         self.score, self.nms, self.max_people, self.name = score, nms, max_people, name
+        self.file = file
         self.track_score = score if track_score is None else track_score
         self._batch = HalvingBatch(batch or (4 if network.device.type == "cpu" else 16), network.device)
 
@@ -76,7 +79,7 @@ class PersonDetector:
         """The same detector with another threshold; people are followed from the same score on."""
         return PersonDetector(
             self.network, score=score, track_score=self.track_score, nms=self.nms, max_people=self.max_people,
-            batch=self.batch, name=self.name,
+            batch=self.batch, name=self.name, file=self.file,
         )  # fmt: skip
 
     def __call__(self, images: Sequence[Picture], indices: Sequence[int] | None = None) -> list[Detections]:

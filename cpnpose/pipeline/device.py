@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal, get_args
 
@@ -63,6 +63,28 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     if device.type == "mps":
         return torch.float16
     return torch.bfloat16 if cpu_multiplies_bfloat16() else torch.float32
+
+
+def check_precision(name: str, formats: Mapping[str, str]) -> list[str]:
+    """Whether a number format that was asked for reaches the networks: int8 weights have no other one.
+
+    Args:
+        name: as for :func:`choose_precision`.
+        formats: what each network computes in, by what it is called in messages.
+
+    Returns:
+        What the user should know: for which of the networks it is without effect.
+
+    Raises:
+        OptionError: it is for all of them.
+    """
+    deaf = [network for network, number_format in formats.items() if number_format == "int8"]
+    if name == "auto" or not deaf:
+        return []
+    told = f"--precision {name} has no effect on {' and '.join(deaf)}, which {'is' if len(deaf) == 1 else 'are'} int8"
+    if len(deaf) == len(formats):
+        raise OptionError(f"{told}; leave it out, or choose other weights")
+    return [told]
 
 
 def cpu_multiplies_bfloat16() -> bool:

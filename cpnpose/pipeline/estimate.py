@@ -168,7 +168,8 @@ def load_pose_network(
     Args:
         weights: a name of the manifest or a weights file.
         device: see :func:`~cpnpose.pipeline.device.choose_device`.
-        precision: see :func:`~cpnpose.pipeline.device.choose_precision`; without effect on int8 weights.
+        precision: see :func:`~cpnpose.pipeline.device.choose_precision`; without effect on int8 weights, which
+            :func:`~cpnpose.pipeline.device.check_precision` tells.
         flip: with the flip test.
         fast: GlobalNet's finest map alone.
         batch: most crops in one go; None leaves the choice to the device.

@@ -21,7 +21,7 @@ from cpnpose.pipeline.detect import DetectionNetwork, Detector, PersonDetector, 
 from cpnpose.pipeline.detection_file import load_boxes
 from cpnpose.pipeline.device import choose_device, choose_precision
 from cpnpose.pipeline.official_detector import OfficialNetwork
-from cpnpose.pipeline.options import ModelOptions
+from cpnpose.pipeline.options import MOST_PEOPLE, ModelOptions
 
 TORCHVISION_DETECTORS = (
     "fasterrcnn_resnet50_fpn_v2",
@@ -42,8 +42,9 @@ def make_detector(options: ModelOptions, names: Sequence[str] | None = None) -> 
     Raises:
         WeightsError, OptionError, InputError: see :func:`load_detector` and ``load_boxes``.
     """
+    max_people = options.most_people
     if options.boxes is not None:
-        return load_boxes(options.boxes, names, score=options.score or 0.0, max_people=options.max_people)
+        return load_boxes(options.boxes, names, score=options.score or 0.0, max_people=max_people)
     if options.detector == "none":
         return WholeImageDetector()
     return load_detector(
@@ -53,7 +54,7 @@ def make_detector(options: ModelOptions, names: Sequence[str] | None = None) -> 
         precision=options.precision,
         score=options.score,
         nms=options.nms,
-        max_people=options.max_people,
+        max_people=max_people,
         size=options.detector_size,
     )
 
@@ -66,7 +67,7 @@ def load_detector(
     precision: str = "auto",
     score: float | None = None,
     nms: float | None = None,
-    max_people: int = 100,
+    max_people: int = MOST_PEOPLE,
     size: tuple[int, int] | None = None,
 ) -> PersonDetector:
     """Load a detector of people.
@@ -74,7 +75,8 @@ def load_detector(
     Args:
         name: ``default`` (the shipped one), a detector of the manifest, or one of :data:`TORCHVISION_DETECTORS`.
         weights: a file in the place of the named weights: one of cpnpose's, or for torchvision's a state dict.
-        device, precision: see ``pipeline/device.py``.
+        device, precision: see ``pipeline/device.py``; a precision is without effect on int8 weights, which
+            ``check_precision`` tells.
         score, nms: see :class:`~cpnpose.pipeline.detect.PersonDetector`; None takes what the weights name.
         max_people: per image.
         size: see :attr:`~cpnpose.pipeline.options.ModelOptions.detector_size`; torchvision's have their own.
@@ -90,6 +92,7 @@ def load_detector(
         if size is not None:
             raise OptionError(f"--detector-size: {name} has a size of its own; leave it out")
         network, title = OfficialNetwork(_official(name, weights), chosen, dtype), name
+        path = _official_place(name) if weights is None else Path(weights)
         own_score = own_nms = 0.5
         own_track_score = None
     else:
@@ -109,6 +112,7 @@ def load_detector(
         nms=own_nms if nms is None else nms,
         max_people=max_people,
         name=title,
+        file=path,
     )
 
 
@@ -148,16 +152,22 @@ def _official(name: str, weights: str | Path | None) -> nn.Module:
     return model
 
 
+def _official_place(name: str) -> Path:
+    """Where torch keeps the COCO weights of one of torchvision's detectors once they are downloaded."""
+    import torchvision
+
+    url: str = torchvision.models.get_model_weights(name).DEFAULT.url
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+
+
 def _official_state(name: str, official: Any) -> dict[str, Any]:
     """The state dict, from torch's cache or by its download."""
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    path = folder / Path(official.url).name
     try:
         state: dict[str, Any] = official.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:  # URLError and HTTPError are OSErrors; RuntimeError: another hash
         raise WeightsError(
             f"cannot download the weights of {name} ({error}); fetch {official.url} by other means "
-            f"and put it at {path}, or give it by --detector-weights FILE"
+            f"and put it at {_official_place(name)}, or give it by --detector-weights FILE"
         ) from error
     return state
 

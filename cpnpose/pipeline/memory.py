@@ -7,6 +7,8 @@ import os
 import sys
 from contextlib import suppress
 
+from cpnpose.cgroup import memory_left
+
 # Numbers of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _LARGEST_POOLED = 32 << 20  # the most that glibc accepts
@@ -31,8 +33,13 @@ def keep_freed_memory() -> None:
 
 
 def available_memory() -> int:
-    """Bytes that this machine can still give without swapping: as Linux estimates them; elsewhere half of all memory,
-    and 4 GB where the system does not tell that either."""
+    """Bytes that this machine can still give without swapping, in a container those that its limit leaves: as Linux
+    estimates them; elsewhere half of all memory, and 4 GB where the system does not tell that either."""
+    left = memory_left()
+    return _of_machine() if left is None else min(_of_machine(), left)
+
+
+def _of_machine() -> int:
     with suppress(OSError, ValueError, IndexError), open("/proc/meminfo", encoding="ascii") as lines:
         for line in lines:
             if line.startswith("MemAvailable:"):

@@ -9,6 +9,8 @@ from typing import Literal
 from cpnpose.errors import OptionError
 
 Smoothing = Literal["off", "one-euro"]
+MOST_PEOPLE = 100
+"""Per image, where nobody chooses another number."""
 _MOST_CARRIED = 60  # frames of a segment are held in memory together
 
 
@@ -31,8 +33,8 @@ class ModelOptions:
     """People below this detection score are left out; None takes what the detector's weights name."""
     nms: float | None = None
     """Of two boxes that overlap by more than this IoU, the better one stays; None as above."""
-    max_people: int = 100
-    """Per image, the best ones."""
+    max_people: int | None = None
+    """Per image, the best ones; None is :data:`MOST_PEOPLE`."""
     device: str = "auto"
     precision: str = "auto"
     batch: int | None = None
@@ -46,7 +48,7 @@ class ModelOptions:
         for name, value in (("score", self.score), ("nms", self.nms)):
             if value is not None and not 0 <= value <= 1:
                 raise OptionError(f"--{name} {value}: give a number from 0 to 1")
-        if self.max_people < 1:
+        if self.max_people is not None and self.max_people < 1:
             raise OptionError(f"--max-people {self.max_people}: give a number from 1")
         if self.batch is not None and self.batch < 1:
             raise OptionError(f"--batch {self.batch}: give a number from 1")
@@ -60,9 +62,14 @@ class ModelOptions:
                     option = name.replace("_", "-")
                     raise OptionError(f"--{option} has no effect: the boxes of --boxes are all taken; leave it out")
         if self.detector == "none":
-            for name in ("score", "nms", "detector_weights", "detector_size"):
+            for name in ("score", "nms", "max_people", "detector_weights", "detector_size"):
                 if getattr(self, name) is not None:
                     raise OptionError(f"--{name.replace('_', '-')} has no effect with --detector none; leave it out")
+
+    @property
+    def most_people(self) -> int:
+        """What ``max_people`` comes to."""
+        return MOST_PEOPLE if self.max_people is None else self.max_people
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from cpnpose.errors import OptionError, TrainingError
 from cpnpose.evaluate import write_json
 from cpnpose.media.images import read_image
 from cpnpose.pipeline.crop import crop_persons
+from cpnpose.pipeline.device import check_precision
 from cpnpose.pipeline.estimate import PoseNetwork, load_pose_network
 from cpnpose.pose.keypoints import KEYPOINT_NAMES
 from cpnpose.pose.types import Detections, Poses
@@ -94,7 +95,7 @@ def pseudo_label(options: PseudoLabelOptions, *, progress: Callable[[int, int], 
         progress: called with (images done, images in all).
 
     Raises:
-        OptionError: a value is out of its range, or it was started as several processes.
+        OptionError: a value is out of its range or without effect, or it was started as several processes.
         InputError: annotations or images cannot be read.
         WeightsError: the weights cannot be loaded.
         TrainingError: nobody is left; no file is written.
@@ -116,6 +117,7 @@ def pseudo_label(options: PseudoLabelOptions, *, progress: Callable[[int, int], 
     network = load_pose_network(
         options.weights, device=options.device, precision=options.precision, flip=True, batch=options.batch
     )
+    check_precision(options.precision, {"the pose network": network.number_format})
     people: list[dict[str, Any]] = []
     for done, (persons, poses) in enumerate(_estimate(network, options, names, waiting), start=1):
         people += _annotations(persons, poses, options, first_id=len(people) + 1)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from cpnpose.errors import TrainingError
+from cpnpose.evaluate_box_truth import read_truth
 from cpnpose.evaluate_boxes import box_metrics
 from cpnpose.models.backbone import MobileNetV2Features, load_imagenet_backbone
 from cpnpose.models.detect_batch import network_size
@@ -68,6 +69,7 @@ class DetectorRun:
             for sample in read_samples(path, options.data, complete=path not in options.incomplete)
         ]
         check_images(samples)
+        self.truth = None if options.val is None else read_truth(options.val)
         if options.val is not None:
             check_images(read_samples(options.val, options.data))  # told now, not at the first evaluation
         self.dataset = BoxDataset(samples)
@@ -156,11 +158,11 @@ class DetectorRun:
 
     def _evaluate(self, limit: int | None) -> dict[str, float]:
         options = self.options
-        if options.val is None:
+        if self.truth is None:
             return {}
-        found = find_in_validation(self.ema.model, options, self.device, self.dtype, limit)
-        metrics = box_metrics(options.val, found)
-        draw_validation(options, found)
+        found = find_in_validation(self.ema.model, options, self.truth, self.device, self.dtype, limit)
+        metrics = box_metrics(self.truth, found)
+        draw_validation(options, self.truth, found)
         name = "val_all" if limit is None else f"val_{limit}"
         self._tell(
             {"step": self.step, "fraction": round(self.fraction(), 4)} | {f"{name}_{k}": v for k, v in metrics.items()}

@@ -45,7 +45,7 @@ def test_unreadable_files_are_told_and_skipped(cpnpose: Run, folder: Path, tmp_p
     (folder / "bad.jpg").write_text("no image")
     done = cpnpose("images", folder, "--out", tmp_path / "o.json")
     assert done.exit_code == 3
-    assert "bad.jpg" in done.stderr
+    assert f"cpnpose: {folder / 'bad.jpg'}: is no image that can be decoded" in done.stderr
     assert "1 of 4 images could not be read" in done.stderr
     assert len(json.loads((tmp_path / "o.json").read_text())["frames"]) == 3
 
@@ -55,6 +55,7 @@ def test_where_nothing_could_be_read_no_result_is_named(cpnpose: Run, tmp_path: 
     done = cpnpose("images", tmp_path / "bad.jpg")
     assert done.exit_code == 3
     assert "bad_pose" not in done.stderr
+    assert done.stderr.splitlines()[0].count("bad.jpg") == 1
     assert "the others" not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["bad.jpg"]
 

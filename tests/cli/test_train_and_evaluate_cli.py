@@ -170,6 +170,23 @@ def test_validation_without_keypoints_is_told(data: tuple[Path, Path], tmp_path:
     assert result.exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--detector", "person-detector"), "--detector has no effect with --boxes gt; leave it out, or use --boxes"),
+        (("--boxes", "gt", "--detector-weights", "d.safetensors"), "--detector-weights has no effect with --boxes gt;"),
+        (("--boxes", "b.json", "--detector", "none"), "--detector has no effect with --boxes b.json;"),
+        (("--oks-nms", 0.9), "--oks-nms has no effect with --boxes gt: its poses are all kept; leave it out"),
+    ],
+)
+def test_an_evaluation_refuses_what_its_boxes_leave_without_effect(
+    data: tuple[Path, Path], arguments: tuple[object, ...], told: str
+) -> None:
+    result = run("evaluate", "--annotations", data[1], "--data", data[0], *arguments)
+    assert result.exit_code == 2
+    assert f"cpnpose: error: {told}" in result.stderr
+
+
 def test_a_detector_is_trained_for_the_size_that_is_asked_for(data: tuple[Path, Path], tmp_path: Path) -> None:
     common = ("train", "detector", "--data", data[0], "--annotations", data[1], "--device", "cpu", "--out",
               tmp_path / "run", "--steps", 1, "--batch", 1)  # fmt: skip

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -119,6 +121,7 @@ def test_nothing_is_replaced_unasked(cpnpose: Run, clip: Path, tmp_path: Path) -
         (["--out", "o.mp4", "--no-video", "--json", "--draw-ids"], 2, "leave --no-video out"),
         (["--out", "new/", "--person", "tallest"], 2, "tallest"),
         (["--score", "0.5"], 2, "--score has no effect with --detector none"),
+        (["--max-people", "100"], 2, "--max-people has no effect with --detector none"),
     ],
 )
 def test_mistakes_are_told_in_one_line(
@@ -185,6 +188,23 @@ def test_start_end_and_no_track(cpnpose: Run, clip: Path, tmp_path: Path) -> Non
     assert document["frames"]
     assert document["frames"][0]["people"][0]["track_id"] is None
     assert "raw_keypoints" not in document["frames"][0]["people"][0]
+
+
+@pytest.mark.parametrize(("count", "told"), [(1, "1 damaged frame or packet"), (2, "2 damaged frames or packets")])
+def test_damaged_frames_are_counted_in_words_that_fit(
+    cpnpose: Run, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, told: str
+) -> None:
+    from cpnpose.cli import video_run
+
+    class Damaged(video_run.VideoReader):
+        def __iter__(self) -> Any:
+            yield from super().__iter__()
+            self.damaged = count
+
+    monkeypatch.setattr(video_run, "VideoReader", Damaged)
+    done = cpnpose("video", clip, "--out", tmp_path / "o.json")
+    assert done.exit_code == 0, done.stderr
+    assert f"cpnpose: {clip}: {told} could not be decoded, or only in part" in done.stderr.splitlines()
 
 
 def test_flip_tells_uncertainty_and_angles_are_added(cpnpose: Run, clip: Path, tmp_path: Path) -> None:
@@ -282,6 +302,48 @@ def test_resume_after_a_crash_equals_an_uninterrupted_run(cpnpose: Run, clip: Pa
             assert times_of(folder / "broken.mp4") == times_of(clip)
             for name in ("broken.jsonl", "broken.json", "broken.mp4"):
                 (folder / name).unlink()
+
+
+def save_detector(path: Path, seed: int) -> None:
+    """A tiny person detector with random entries."""
+    import torch
+
+    from cpnpose.models.detector import ARCHITECTURE, DetectorConfig, build_detector
+    from cpnpose.models.weights import WeightsMetadata, save_weights
+
+    torch.manual_seed(seed)
+    config = DetectorConfig(channels=16, hidden=32, proposals=20, input_pixels=96 * 128)
+    metadata = WeightsMetadata(ARCHITECTURE, (96, 128), kind="detector", config=dataclasses.asdict(config))
+    save_weights(path, build_detector(config).state_dict(), metadata)
+
+
+@pytest.mark.parametrize("option", ["--detector-weights", "--boxes"])
+def test_a_run_is_not_resumed_with_another_file_of_the_same_name(
+    cpnpose: Run, clip: Path, tmp_path: Path, tiny_weights: Path, option: str
+) -> None:
+    def write(number: int) -> None:
+        if option == "--boxes":
+            file.write_text(json.dumps([{"image_id": 2, "category_id": 1, "bbox": [5, 6, 20, 30 + number]}]))
+        else:
+            save_detector(file, number)
+
+    file, record, partial = (tmp_path / name for name in ("people.file", "o.jsonl", "o.partial.jsonl"))
+    command = ("video", clip, "--out", record, option, file, "--weights", tiny_weights, "--device", "cpu")
+    write(0)
+    content = file.read_bytes()
+    assert cpnpose(*command, networks=False).exit_code == 0
+    lines = record.read_text().splitlines(keepends=True)
+    described = json.loads(lines[0])["model"]["detector"]
+    assert described["sha256"] == hashlib.sha256(content).hexdigest()
+    record.unlink()
+    partial.write_text("".join(lines[:5]))
+    write(1)
+    refused = cpnpose(*command, "--resume", networks=False)
+    assert refused.exit_code == 4
+    assert f'it was made otherwise (model.detector.sha256: "{described["sha256"]}" -> ' in refused.stderr
+    file.write_bytes(content)
+    assert cpnpose(*command, "--resume", networks=False).exit_code == 0
+    assert record.read_text() == "".join(lines)
 
 
 def test_a_full_disk_or_unwritable_folder_leaves_no_half_file(cpnpose: Run, clip: Path, tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
+from av.packet import Packet
 
 from cpnpose.media import audio_track
 from cpnpose.media.video import VideoReader, VideoWriter
@@ -113,3 +115,22 @@ def test_sound_for_which_nothing_works_is_left_out_with_a_note(tmp_path: Path, m
     with av.open(str(tmp_path / "o.mp4")) as container:
         assert not container.streams.audio
         assert len(list(container.decode(video=0))) == 25
+
+
+@pytest.mark.parametrize(
+    ("count", "told"), [(1, "1 damaged packet of sound was"), (2, "2 damaged packets of sound were")]
+)
+def test_damaged_packets_are_left_out_with_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, told: str
+) -> None:
+    source = record(tmp_path / "a.mkv", "aac", "stereo", 48000)
+    convert, seen = audio_track.Copied.convert, []
+
+    def fail_at_first(self: audio_track.Copied, packet: Packet[Any], origin: Fraction) -> list[Packet[Any]]:
+        seen.append(packet.pts)
+        if len(seen) <= count:
+            raise av.error.InvalidDataError(1, "damaged")
+        return convert(self, packet, origin)
+
+    monkeypatch.setattr(audio_track.Copied, "convert", fail_at_first)
+    assert copy(source, tmp_path / "o.mp4") == [f"{told} left out"]

@@ -91,6 +91,7 @@ def test_a_call_uses_the_cores_of_its_thread_of_those_that_the_process_may_use(
         raise InterruptedError
 
     graph = load_int8(int8_weights).graph
+    monkeypatch.setattr("cpnpose.processor.cpu_quota", lambda: None)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5, 6, 7}, raising=False)
     monkeypatch.setattr(graph, "_core", SimpleNamespace(compile_model=compiled))
@@ -159,3 +160,40 @@ def test_from_the_command_line(tiny_weights: Path, tmp_path: Path) -> None:
     record = json.loads((tmp_path / "poses.json").read_text())
     assert len(record["frames"]) == 4
     assert record["model"]["precision"] == "int8"
+
+
+def test_a_number_format_that_would_not_be_used_is_refused(int8_weights: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "people"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "1.png"), crops(1)[0].numpy())
+    person = {"id": 1, "image_id": 1, "bbox": [5, 5, 50, 50], "area": 2500, "category_id": 1}
+    truth = tmp_path / "truth.json"
+    for keypoints, command in (
+        ([], ["images", folder, "--out", tmp_path / "o.json", "--detector", "none"]),
+        ([20, 20, 2] * 17, ["evaluate", "--annotations", truth, "--data", folder]),
+        ([], ["train", "pseudo-label", "--boxes-annotations", truth, "--data", folder, "--out", tmp_path / "o.json"]),
+    ):
+        people = [person | ({"keypoints": keypoints} if keypoints else {})]
+        truth.write_text(json.dumps({"images": [{"id": 1, "file_name": "1.png"}], "annotations": people}))
+        arguments = [*map(str, command), "--weights", str(int8_weights), "--precision", "bf16"]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 2, result.output
+        assert "error: --precision bf16 has no effect on the pose network, which is int8; leave it" in result.stderr
+        assert not (tmp_path / "o.json").exists()
+
+
+def test_a_number_format_for_the_detector_alone_is_told(int8_weights: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "1.png"), crops(1)[0].numpy())
+    told = "--precision fp32 has no effect on the pose network, which is int8"
+    for progress, said in (
+        (["--progress", "bar"], [f"cpnpose: {told}"]),
+        (["--progress", "json"], [json.dumps({"event": "note", "input": None, "text": told})]),
+        (["--quiet"], []),
+    ):
+        command = ["images", str(tmp_path / "1.png"), "--out", str(tmp_path / "o.json"), "--overwrite"]
+        networks = ["--weights", str(int8_weights), "--device", "cpu", "--precision", "fp32"]
+        result = CliRunner().invoke(app, [*command, *networks, *progress])
+        assert result.exit_code == 0, result.output
+        assert [line for line in result.stderr.splitlines() if "no effect" in line] == said
+        model = json.loads((tmp_path / "o.json").read_text())["model"]
+        assert (model["precision"], model["detector"]["precision"]) == ("int8", "float32")

@@ -160,6 +160,25 @@ def test_from_the_command_line(files: tuple[Path, Path], tiny_weights: Path, tmp
     assert (described["name"], described["precision"]) == ("mine", "int8")
 
 
+def test_a_number_format_that_would_not_be_used_is_refused_and_one_for_the_pose_network_is_told(
+    files: tuple[Path, Path], tiny_weights: Path, tmp_path: Path
+) -> None:
+    cv2.imwrite(str(tmp_path / "1.png"), pictures(1)[0])
+    image = {"id": 1, "file_name": "1.png", "width": 130, "height": 90}
+    points = [20, 20, 2] * 17
+    person = {"id": 1, "image_id": 1, "bbox": [5, 5, 50, 50], "area": 2500, "category_id": 1, "keypoints": points}
+    (tmp_path / "truth.json").write_text(json.dumps({"images": [image], "annotations": [person]}))
+    annotated = ["--annotations", str(tmp_path / "truth.json"), "--data", str(tmp_path), "--precision", "fp32"]
+    networks = ["--detector-weights", str(files[1])]
+    result = CliRunner().invoke(app, ["evaluate-boxes", *annotated, *networks])
+    assert result.exit_code == 2, result.output
+    assert "error: --precision fp32 has no effect on the detector, which is int8; leave it out" in result.stderr
+    networks += ["--weights", str(tiny_weights), "--boxes", "detector"]
+    result = CliRunner().invoke(app, ["evaluate", *annotated, *networks])
+    assert result.exit_code == 0, result.output
+    assert result.stderr == "cpnpose: --precision fp32 has no effect on the detector, which is int8\n"
+
+
 def test_it_is_registered_and_used_by_its_name(
     files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,6 +114,7 @@ def test_a_real_network_of_torchvision_in_both_formats(tmp_path: Path) -> None:
     for precision in ("fp32", "bf16"):
         options = {"device": "cpu", "precision": precision, "score": 0.0, "max_people": 7}
         detector = load_detector(name, weights=tmp_path / "detector.pth", **options)  # type: ignore[arg-type]
+        assert detector.file == tmp_path / "detector.pth"
         found = detector([picture, picture[:40]])
         assert all(len(people) <= 7 and np.isfinite(people.boxes_xyxy).all() for people in found)
         assert all((np.diff(people.scores) <= 0).all() for people in found)
@@ -133,6 +134,7 @@ def test_own_detector_from_its_file(tmp_path: Path) -> None:
     asked = load_detector(weights=path, device="cpu", precision="fp32", score=0.2)
     assert (asked.score, asked.track_score) == (0.2, 0.2)  # who gives one means both
     assert detector.name == "own"
+    assert detector.file == detector.with_score(0.1).file == path
     found = load_detector(weights=path, device="cpu", precision="fp32", score=0.0, max_people=5)([image(value=90)])
     assert len(found[0]) <= 5
     assert (found[0].boxes_xyxy[:, 2] <= 80).all()
@@ -236,6 +238,7 @@ def test_options_outside_their_range() -> None:
         {"detector_size": (0, 640)},
         {"boxes": Path("b"), "detector_size": (480, 640)},
         {"detector": "none", "detector_size": (480, 640)},
+        {"detector": "none", "max_people": 3},
     ):
         with pytest.raises(OptionError):
             ModelOptions(**wrong)  # type: ignore[arg-type]

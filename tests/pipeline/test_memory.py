@@ -41,8 +41,18 @@ def test_memory_is_not_asked_for_anew_with_every_frame() -> None:
 
 
 def test_free_memory_is_told_wherever_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "memory_left", lambda: None)
     assert 10 << 20 < memory.available_memory() < 1 << 50
     monkeypatch.setattr("builtins.open", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError()))
     assert 10 << 20 < memory.available_memory() < 1 << 50
     monkeypatch.delattr(memory.os, "sysconf", raising=False)
     assert memory.available_memory() == 4 << 30
+
+
+@pytest.mark.parametrize(("left", "expected"), [(5 << 20, 5 << 20), (0, 0), (1 << 60, 1 << 30), (None, 1 << 30)])
+def test_a_container_gives_what_its_limit_leaves(
+    monkeypatch: pytest.MonkeyPatch, left: int | None, expected: int
+) -> None:
+    monkeypatch.setattr(memory, "_of_machine", lambda: 1 << 30)
+    monkeypatch.setattr(memory, "memory_left", lambda: left)
+    assert memory.available_memory() == expected
