@@ -88,6 +88,17 @@ def open_input(source: str | Path, hwaccel: str | None = None, *, low_delay: boo
         raise InputError(f"{source}: is no video that FFmpeg can read ({reason}). {remedy}") from error
 
 
+def close_input(container: InputContainer, stream: VideoStream) -> None:
+    """Release the container and the decoder of its stream.
+
+    PyAV takes a decoder down without letting go of Python's lock. Where PyAV's log is on (torchvision before 0.26 turns
+    it on), a thread of the decoder that has something to tell waits for that lock, and the decoder for the thread, for
+    ever. So the threads end their work before, while the lock is free.
+    """
+    stream.codec_context.flush_buffers()
+    container.close()
+
+
 def reason_of(error: av.error.FFmpegError) -> str:
     """Why reading failed, in words that mean something to a user."""
     if isinstance(error, av.error.ExitError):  # FFmpeg's "Immediate exit requested": PyAV's time limit

@@ -20,7 +20,16 @@ from cpnpose.media.color import FrameConverter
 from cpnpose.media.cut_off import cut_off_note
 from cpnpose.media.rational import fraction
 from cpnpose.media.seek import StartPoint, find_start
-from cpnpose.media.source import check_hwaccel, is_address, is_live, open_input, origin_of, pick_video, reason_of
+from cpnpose.media.source import (
+    check_hwaccel,
+    close_input,
+    is_address,
+    is_live,
+    open_input,
+    origin_of,
+    pick_video,
+    reason_of,
+)
 from cpnpose.media.timing import FrameClock
 from cpnpose.pose.types import Frame, VideoInfo
 
@@ -58,8 +67,9 @@ class VideoReader:
     ) -> None:
         if every < 1:
             raise OptionError(f"every must be 1 or more, not {every}")
-        if not math.isfinite(start) or start < 0:
-            raise OptionError(f"start must be 0 or more seconds, not {start}")
+        for name, seconds in (("start", start), ("end", end or 0.0)):
+            if not math.isfinite(seconds) or seconds < 0:
+                raise OptionError(f"{name} must be 0 or more seconds, not {seconds}")
         if end is not None and not end > start:
             raise OptionError(f"end ({end} s) must lie behind start ({start} s)")
         if hwaccel is not None:
@@ -76,7 +86,7 @@ class VideoReader:
         try:
             self._prepare(hwaccel)
         except BaseException:
-            self._container.close()
+            close_input(self._container, self._stream)
             raise
 
     def _open(self, hwaccel: str | None) -> tuple[InputContainer, VideoStream]:
@@ -138,11 +148,11 @@ class VideoReader:
         if not stream.codec_context.is_hwaccel:
             container.close()
             return
-        self._container.close()
+        close_input(self._container, self._stream)
         self._container, self._stream = container, stream
         frames, pending = self._begin(hwaccel)
         if pending is None:
-            self._container.close()
+            close_input(self._container, self._stream)
             self._container, self._stream = self._open(None)
             self._frames, self._pending = self._begin(None)
             return
@@ -174,7 +184,7 @@ class VideoReader:
                             return frames, pending
             except av.error.FFmpegError:
                 pass  # No seeking here (a pipe, some addresses).
-            self._container.close()
+            close_input(self._container, self._stream)
             self._container, self._stream = self._open(hwaccel)
         return self._frames_from(None)
 
@@ -253,7 +263,7 @@ class VideoReader:
     def close(self) -> None:
         """Release the file and its decoder."""
         self._frames.close()  # type: ignore[attr-defined]
-        self._container.close()
+        close_input(self._container, self._stream)
 
     def __enter__(self) -> Self:
         return self

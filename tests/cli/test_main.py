@@ -37,6 +37,14 @@ def test_help_cuts_no_name_and_gives_flags_no_type(
     assert command or "their keypoints as data." in " ".join(shown.split())
 
 
+@pytest.mark.parametrize("command", [["smooth", "a.json", "--beta"], ["video", "a.mp4", "--start"]])
+def test_nan_is_no_number(command: list[str]) -> None:
+    done = CliRunner().invoke(app, [*command, "nan"], env={"COLUMNS": "200"})
+    assert done.exit_code == 2
+    assert command[-1] in done.stderr
+    assert "a.json" not in done.stderr  # not that there is no such file
+
+
 def test_help_says_the_defaults_that_the_code_has(monkeypatch: pytest.MonkeyPatch) -> None:
     from cpnpose.media.codecs import choose_codec
     from cpnpose.media.draw import DrawStyle

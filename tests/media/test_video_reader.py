@@ -298,6 +298,22 @@ def test_impossible_options() -> None:
         VideoReader("a.mp4", start=-1)
     with pytest.raises(OptionError):
         VideoReader("a.mp4", start=3, end=2)
+    with pytest.raises(OptionError, match="end must be"):
+        VideoReader("a.mp4", end=float("inf"))
+
+
+def test_closing_early_ends_where_the_log_of_pyav_is_on(tmp_path: Path, make_video: Make) -> None:
+    path = make_video(tmp_path / "a.mp4")
+    code = f"""
+import av
+from cpnpose.media.video import VideoReader
+av.logging.set_level(av.logging.DEBUG)  # torchvision did so up to 0.25, for errors
+for _ in range(20):
+    VideoReader({str(path)!r}, threads=4).close()
+"""
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, timeout=60
+    )  # a lock that is held stops the clock of pytest
 
 
 def test_one_frame(tmp_path: Path, make_video: Make) -> None:
