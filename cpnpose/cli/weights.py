@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from cpnpose.cli.arguments import parse_size
+from cpnpose.cli.effects import refuse_idle
 from cpnpose.cli.help import Group
 from cpnpose.cli.say import number_of
 from cpnpose.errors import OptionError, OutputError, WeightsError
@@ -156,8 +157,8 @@ def quantize_weights(
         ),
     ] = None,
     detector: Annotated[
-        str, typer.Option(help="What finds the people for a CPN; see 'cpnpose video --help'.")
-    ] = "default",
+        str | None, typer.Option(help="What finds the people for a CPN; see 'cpnpose video --help'. Default: default.")
+    ] = None,
     name: Annotated[str | None, typer.Option("--name", help="Name. Default: the old one with -int8.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
@@ -174,12 +175,13 @@ def quantize_weights(
     metadata = read_source(weights)
     found = find_images(images)
     if metadata.kind == "detector":
+        refuse_idle({"--detector": detector is not None}, f"{weights} is a detector itself; leave it out")
         taken = min(count or _IMAGES, len(found))
         made = quantize_detector(weights, pictures(found, taken), out, name=name or "")
         measured = number_of(taken, "image")
         command = "evaluate-boxes --detector-weights"
     else:
-        find = make_detector(ModelOptions(detector=detector, device="cpu"))
+        find = make_detector(ModelOptions(detector=detector or "default", device="cpu"))
         crops = people_in(found, find, metadata.input_size, metadata.preprocessing, count or _PEOPLE)
         made = quantize(weights, crops, out, name=name or "")
         measured = f"{len(crops)} people"

@@ -148,6 +148,10 @@ def test_from_the_command_line(files: tuple[Path, Path], tiny_weights: Path, tmp
         cv2.imwrite(str(folder / f"{number}.png"), image)
     out = tmp_path / "mine.safetensors"
     command = ["weights", "quantize", str(files[0]), str(folder), "--out", str(out), "--count", "3"]
+    result = CliRunner().invoke(app, [*command, "--detector", "none"])
+    assert result.exit_code == 2, result.output
+    assert "--detector has no effect" in result.stderr
+    assert not out.exists()
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     assert "tiny-int8, int8" in result.stdout
