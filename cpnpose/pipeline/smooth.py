@@ -39,8 +39,10 @@ EXCHANGED_BELIEF = 0.25
 """How far a joint is believed that has jumped to where its left or right counterpart was."""
 EXCHANGED_FROM = 0.05
 """Shortest such jump, in sizes."""
-EXCHANGED_HELD_S = 0.3
-"""A person whose left and right have changed places is believed after so many seconds."""
+EXCHANGED_HELD_S = (0.3, 1.0)
+"""A person whose left and right have changed places is believed after so many seconds: at least, and at most."""
+EXCHANGED_HELD_SHARE = 0.1
+"""In between, after this share of the time for which they have been where they are."""
 SHOULDER = 5
 """Left shoulder. Only where both shoulders have changed places has the whole person: legs and arms cross in walking."""
 
@@ -79,7 +81,8 @@ class OneEuroFilter:
         self._size: Array = np.zeros(0)
         self._smooth_xy: Array = np.zeros((0, 17, 2))
         self._speed: Array = np.zeros((0, 17, 2))
-        self._exchanged_s: Array = np.zeros((0, 17))
+        self._sided_s: Array = np.zeros(0)
+        self._exchanged_s: Array = np.zeros(0)
 
     def update(self, time_s: float, poses: Poses) -> Poses:
         """Smooth the next frame.
@@ -129,15 +132,18 @@ class OneEuroFilter:
         return replace(poses, keypoints_xy=keypoints, raw_keypoints_xy=raw)
 
     def _hold(self, rows: IntArray, measured: Array, step: Array, scale: Array) -> npt.NDArray[np.bool_]:
-        """Which joints have changed places with their counterparts, and not for long enough to be believed,
-        (N, 17, 1). Those that are believed from now on change places in the filter's state."""
-        exchanged = _exchanged(measured, self._smooth_xy[rows], scale)
-        lasted = np.maximum(self._exchanged_s[rows] + np.where(exchanged, step[..., 0], -step[..., 0]), 0.0)
-        believed = exchanged & (lasted > EXCHANGED_HELD_S)
+        """Which joints have changed places with their counterparts, of people who have not done so for long enough to
+        be believed, (N, 17, 1). Of those who are believed from now on, joints change places in the filter's state."""
+        joints, nearer = _exchanged(measured, self._smooth_xy[rows], scale)
+        exchanged, seconds = joints[:, SHOULDER], step[:, 0, 0]
+        lasted = np.maximum(self._exchanged_s[rows] + np.where(exchanged, seconds, -seconds), 0.0)
+        believed = exchanged & (lasted > np.clip(EXCHANGED_HELD_SHARE * self._sided_s[rows], *EXCHANGED_HELD_S))
         for state in (self._smooth_xy, self._speed):
-            state[rows] = np.where(believed[..., None], state[rows][:, FLIP_INDEX], state[rows])
+            change = believed[:, None, None] & nearer[..., None]
+            state[rows] = np.where(change, state[rows][:, FLIP_INDEX], state[rows])
         self._exchanged_s[rows] = np.where(believed, 0.0, lasted)
-        return (exchanged & ~believed)[..., None]
+        self._sided_s[rows] = np.where(believed, 0.0, self._sided_s[rows] + np.where(exchanged, 0.0, seconds))
+        return (joints & ~believed[:, None])[..., None]
 
     def _forget(self, time_s: float) -> None:
         age = time_s - self._last_s
@@ -146,7 +152,7 @@ class OneEuroFilter:
             self._select(np.flatnonzero(fresh))
 
     def _select(self, rows: npt.NDArray[np.intp]) -> None:
-        for name in ("_ids", "_last_s", "_size", "_smooth_xy", "_speed", "_exchanged_s"):
+        for name in ("_ids", "_last_s", "_size", "_smooth_xy", "_speed", "_sided_s", "_exchanged_s"):
             setattr(self, name, getattr(self, name)[rows])
 
     def _admit(self, time_s: float, poses: Poses, named: npt.NDArray[np.intp]) -> None:
@@ -161,18 +167,19 @@ class OneEuroFilter:
         self._size = np.concatenate([self._size, box_size(poses.boxes_xyxy[new])])
         self._smooth_xy = np.concatenate([self._smooth_xy, points])
         self._speed = np.concatenate([self._speed, np.zeros_like(points)])
-        self._exchanged_s = np.concatenate([self._exchanged_s, np.zeros(points.shape[:2])])
+        self._sided_s = np.concatenate([self._sided_s, np.zeros(len(new))])
+        self._exchanged_s = np.concatenate([self._exchanged_s, np.zeros(len(new))])
         self._select(np.argsort(self._ids, kind="stable"))
 
 
-def _exchanged(measured: Array, before: Array, scale: Array) -> npt.NDArray[np.bool_]:
+def _exchanged(measured: Array, before: Array, scale: Array) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Which joints and their left or right counterparts have both gone to where the other one was, (N, 17), of people
-    whose shoulders have. Arguments as in :func:`_belief`."""
+    whose shoulders have; and which are at all nearer to there. Arguments as in :func:`_belief`."""
     stay = np.linalg.norm(measured - before, axis=-1)
     change = np.linalg.norm(measured - before[:, FLIP_INDEX], axis=-1)
     stay, change = (np.hypot(way, way[:, FLIP_INDEX]) / math.sqrt(2.0) for way in (stay, change))
     exchanged = (stay > EXCHANGED_FROM * scale[..., 0]) & (change < 0.8 * stay)
-    return np.asarray(exchanged & exchanged[:, SHOULDER : SHOULDER + 1], np.bool_)
+    return exchanged & exchanged[:, SHOULDER : SHOULDER + 1], change < stay
 
 
 def _belief(measured: Array, before: Array, scores: FloatArray, scale: Array) -> Array:

@@ -126,6 +126,42 @@ def test_a_body_whose_sides_are_exchanged_does_not_pass_through_its_middle(fps: 
     assert changes[int(2.45 * fps) :].max() < 1e-3
 
 
+@pytest.mark.parametrize("fps", RATES)
+def test_sides_that_were_seen_for_long_are_given_up_later(fps: float) -> None:
+    """A person from behind, whose left and right the network exchanges for most of a second now and then."""
+    height, sides = 300.0, [5, 6, 7, 8, 11, 12]
+    pose = np.random.default_rng(2).uniform(0, height, (17, 2))
+    pose[sides] = [(100, 80), (170, 80), (90, 110), (180, 110), (110, 160), (160, 160)]
+    turned = pose[list(FLIP_INDEX)]
+    path = np.tile(pose, (int(16 * fps), 1, 1))
+    path[int(11 * fps) : int(11.9 * fps)] = turned
+    assert np.abs(smooth(path, fps, height) - pose)[:, sides].max() < 1e-3
+    path[int(11 * fps) :] = turned
+    changes = np.abs(smooth(path, fps, height) - turned)[:, sides].max(axis=(1, 2))
+    assert changes[int(11.9 * fps)] > 50
+    assert changes[int(12.2 * fps) :].max() < 1e-3
+
+
+def test_joints_change_their_sides_together() -> None:
+    """Also those that followed the others later."""
+    height, fps, elbows, wrists = 300.0, 30, [7, 8], [9, 10]
+    pose = np.random.default_rng(2).uniform(0, height, (17, 2))
+    pose[[5, 6, 11, 12]] = [(100, 80), (170, 80), (110, 160), (160, 160)]
+    pose[elbows], pose[wrists] = [(90, 110), (180, 110)], [(80, 150), (190, 150)]
+    turned = pose[list(FLIP_INDEX)]
+    path = np.tile(pose, (4 * fps, 1, 1))
+    path[2 * fps :] = turned
+    path[2 * fps : 2 * fps + 6, elbows] = pose[elbows]
+    result = smooth(path, fps, height)
+    left = np.sign(result[:, 5, 0] - result[:, 6, 0])
+    for first, second in (elbows, wrists):
+        sides = result[:, first, 0] - result[:, second, 0]
+        assert (np.sign(sides) == left)[np.abs(sides) > 5].all()
+    assert left[-1] > 0 > left[0]
+    changed = int(np.argmax(left > 0))
+    assert np.abs(result[changed + 1, elbows] - turned[elbows]).max() < 20
+
+
 def test_ankles_that_pass_each_other_are_not_taken_for_a_body_turned_round() -> None:
     """Legs and arms cross in walking, at low frame rates between two frames; the shoulders stay where they are."""
     height, ankles = 300.0, [15, 16]
