@@ -418,6 +418,8 @@ def test_ctrl_c_while_files_are_closed_waits_for_them(
 ) -> None:
     from cpnpose.media.video import VideoWriter
 
+    if signal.getsignal(number) == signal.SIG_IGN:
+        pytest.skip("whoever started the tests by nohup wants them to go on")
     close = VideoWriter.close
 
     def interrupted(self: VideoWriter, **options: Any) -> None:

@@ -20,6 +20,7 @@ class KnowingNetwork:
 
     input_size = (64, 64)
     preprocessing: Any = None
+    number_format = "float32"
 
     def __init__(self, truth: dict[tuple[float, ...], Any]) -> None:
         self.truth = truth
