@@ -129,6 +129,8 @@ def test_map_gives_all_results_before_an_error_of_the_source() -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="a waiting thread cannot be interrupted here")
 def test_what_the_map_has_not_begun_when_it_is_interrupted_is_never_begun() -> None:
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        pytest.skip("the tests run in the background of a shell, which Ctrl-C does not reach")
     begun = []
 
     def interrupt(number: int) -> None:
