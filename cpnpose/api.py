@@ -15,7 +15,7 @@ from cpnpose.pipeline.crop import crop_persons
 from cpnpose.pipeline.detect import Detector, PersonDetector, WholeImageDetector
 from cpnpose.pipeline.device import check_precision
 from cpnpose.pipeline.estimate import PoseNetwork, load_pose_network
-from cpnpose.pipeline.load_detector import make_detector
+from cpnpose.pipeline.load_detector import make_detector, number_formats
 from cpnpose.pipeline.options import ModelOptions, StreamOptions
 from cpnpose.pipeline.stream import run, run_serial
 from cpnpose.pose.types import Detections, Frame, FrameResult, ImageArray, Poses
@@ -65,9 +65,7 @@ class PoseEstimator:
             batch=self.options.batch,
         )
         self.detector: Detector = make_detector(self.options, names)
-        formats = {"the pose network": self.network.number_format}
-        if isinstance(self.detector, PersonDetector):
-            formats["the detector"] = self.detector.network.number_format
+        formats = number_formats(self.network, self.detector)
         self.notes: list[str] = check_precision(self.options.precision, formats)
         """What the user should know of the choices: an option that reaches one of the networks only."""
 

@@ -13,11 +13,11 @@ from cpnpose.errors import InputError, OptionError
 from cpnpose.evaluate_keypoints import PCK_ALPHA, coco_results, keypoint_errors, keypoint_metrics
 from cpnpose.media.images import read_image
 from cpnpose.pipeline.crop import crop_persons
-from cpnpose.pipeline.detect import Detector, PersonDetector
+from cpnpose.pipeline.detect import Detector
 from cpnpose.pipeline.detection_file import FileDetector, load_boxes
 from cpnpose.pipeline.device import check_precision
 from cpnpose.pipeline.estimate import load_pose_network
-from cpnpose.pipeline.load_detector import load_detector
+from cpnpose.pipeline.load_detector import load_detector, number_formats
 from cpnpose.pose.decode import Decoding
 from cpnpose.pose.oks import oks
 from cpnpose.pose.types import Detections, ImageArray, PersonCrops, Poses, Preprocessing
@@ -127,9 +127,8 @@ def evaluate_pose(options: EvaluationOptions) -> Evaluation:
         batch=options.batch,
         decoding=options.decoding,
     )
-    formats = {"the pose network": network.number_format}
     if options.boxes == "gt":
-        notes = check_precision(options.precision, formats)
+        notes = check_precision(options.precision, number_formats(network, None))
         records = read_people([options.annotations], options.data)
         poses = network(person_crops(records, network.input_size, network.preprocessing))
         results = coco_results(poses, records.image_ids)
@@ -138,9 +137,7 @@ def evaluate_pose(options: EvaluationOptions) -> Evaluation:
         check_image_folder(options.data)
         names = file_names(read_annotations(options.annotations), options.annotations)
         find = _box_source(options, names)
-        if isinstance(find, PersonDetector):
-            formats["the detector"] = find.network.number_format
-        notes = check_precision(options.precision, formats)
+        notes = check_precision(options.precision, number_formats(network, find))
         for number, name in names.items():
             try:
                 pixels = read_image(options.data / name)

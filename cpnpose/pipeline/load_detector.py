@@ -20,6 +20,7 @@ from cpnpose.models.weights import find_weights, read_metadata
 from cpnpose.pipeline.detect import DetectionNetwork, Detector, PersonDetector, WholeImageDetector
 from cpnpose.pipeline.detection_file import load_boxes
 from cpnpose.pipeline.device import choose_device, choose_precision
+from cpnpose.pipeline.estimate import PoseNetwork
 from cpnpose.pipeline.official_detector import OfficialNetwork
 from cpnpose.pipeline.options import MOST_PEOPLE, ModelOptions
 
@@ -114,6 +115,14 @@ def load_detector(
         name=title,
         file=path,
     )
+
+
+def number_formats(network: PoseNetwork, detector: Detector | None) -> dict[str, str]:
+    """What the networks of a run compute in, for :func:`~cpnpose.pipeline.device.check_precision`."""
+    formats = {"the pose network": network.number_format}
+    if isinstance(detector, PersonDetector):
+        formats["the detector"] = detector.network.number_format
+    return formats
 
 
 def _own_file(name: str, weights: str | Path | None) -> Path:

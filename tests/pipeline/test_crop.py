@@ -111,7 +111,8 @@ def test_thin_boxes_and_tiny_images_are_cropped() -> None:
     image = np.full((1, 3, 3), 50, np.uint8)
     crops = crop_persons([image], [people((0, 0, 3, 1), (0, 0, 0, 0), (0, 0, 4000, 3))], SIZE, DARK)
     assert crops.pixels.shape == (3, *SIZE, 3)
-    assert (crops.pixels[0][SIZE[0] // 2, SIZE[1] // 2] >= 48).all()  # 50, but for rounding in fixed point
+    least = 49 if int(cv2.__version__.partition(".")[0]) >= 5 else 48  # OpenCV 4 rounds in fixed point
+    assert (crops.pixels[0][SIZE[0] // 2, SIZE[1] // 2] >= least).all()
 
 
 def test_rows_keep_the_order_of_images_and_detections() -> None:
