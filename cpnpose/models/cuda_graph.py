@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _WARM_UP_CALLS = 3
+Result = Tensor | tuple[Tensor, ...]
+"""What a network gives: one tensor or several, each with a row per item of the batch."""
 
 
 @dataclass
@@ -24,7 +26,7 @@ class Recorded:
 
     inputs: Tensor
     """Where the next batch has to be put."""
-    outputs: Tensor
+    outputs: Result
     """Where its result is after :attr:`replay`."""
     replay: Callable[[], Any]
 
@@ -53,8 +55,8 @@ class GraphedNetwork(nn.Module):
     """A network in inference, run from recordings. May be called from several threads and streams.
 
     Args:
-        model: (N, C, H, W) to (N, ...); must not decide anything by values. Parameters stay where they are: replace
-            them only by a new object.
+        model: (N, C, H, W) to (N, ...), or to several of that kind; must not decide anything by values, nor bring
+            values from the processor's memory. Parameters stay where they are: replace them only by a new object.
         buckets: the batch sizes, ascending.
         recorder: makes the recordings.
     """
@@ -69,15 +71,19 @@ class GraphedNetwork(nn.Module):
         self._done: torch.cuda.Event | None = None
 
     @torch.inference_mode()
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         """As the network itself; the result is the caller's own."""
         if len(x) == 0:
-            return self.model(x)  # type: ignore[no-any-return]
+            return self.model(x)
         parts = torch.split(x, batch_sizes(len(x), self.buckets))
         results = [self._part(part) for part in parts]
-        return results[0] if len(results) == 1 else torch.cat(results)
+        if len(results) == 1:
+            return results[0]
+        if isinstance(results[0], Tensor):
+            return torch.cat(results)  # type: ignore[arg-type]
+        return tuple(map(torch.cat, zip(*results, strict=True)))
 
-    def _part(self, x: Tensor) -> Tensor:
+    def _part(self, x: Tensor) -> Result:
         size = next(bucket for bucket in self.buckets if bucket >= len(x))
         with self._lock:
             if self._done is not None:  # the last result has been read, whatever stream that was on
@@ -89,11 +95,18 @@ class GraphedNetwork(nn.Module):
                 recorded = self._recordings[key] = self._recorder(self.model, example)
             recorded.inputs[: len(x)].copy_(x, non_blocking=True)
             recorded.replay()
-            result = recorded.outputs[: len(x)].clone()
+            result = _first_rows(recorded.outputs, len(x))
             if x.device.type == "cuda":
                 self._done = self._done or torch.cuda.Event()  # type: ignore[no-untyped-call]
                 self._done.record(torch.cuda.current_stream(x.device))
             return result
+
+
+def _first_rows(outputs: Result, count: int) -> Result:
+    """Copies of the first rows."""
+    if isinstance(outputs, Tensor):
+        return outputs[:count].clone()
+    return tuple(output[:count].clone() for output in outputs)
 
 
 def batch_sizes(count: int, buckets: tuple[int, ...]) -> list[int]:

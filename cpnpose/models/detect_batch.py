@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision.ops import nms as suppress
 
+from cpnpose.models.cuda_graph import Recorder, record_graph
+from cpnpose.models.detect_graph import DetectorGraph
 from cpnpose.models.detector import Detector, normalize
 from cpnpose.models.device_images import resized
 from cpnpose.models.int8_detector import Int8Pyramid
@@ -50,6 +52,8 @@ class DetectorNetwork(nn.Module):
         dtype: float32, bfloat16 or (CUDA only) float16.
         size: (height, width) that has about as many pixels as images are brought to; None takes what ``model`` was
             trained for.
+        recorder: the network runs from its recordings, see ``models/detect_graph.py``; None records CUDA graphs on a
+            graphics card and nothing elsewhere.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class DetectorNetwork(nn.Module):
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         size: tuple[int, int] | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         super().__init__()
         self.device, self.dtype = torch.device(device), dtype
@@ -65,6 +70,8 @@ class DetectorNetwork(nn.Module):
         if dtype != torch.float32:
             self.model.to(dtype)
         self.input_pixels = model.config.input_pixels if size is None else size[0] * size[1]
+        recorder = recorder or (record_graph if self.device.type == "cuda" else None)
+        self._graph = None if recorder is None else DetectorGraph(self.model, recorder)
 
     @property
     def number_format(self) -> str:
@@ -91,18 +98,29 @@ class DetectorNetwork(nn.Module):
         height, width = images[0].shape[:2]
         small_height, small_width = network_size(height, width, self.input_pixels)
         pixels = normalize(resized(images, small_height, small_width, self.device)).to(self.dtype)
-        factors = torch.tensor([width / small_width, height / small_height] * 2, device=self.device)
-        tables = []
-        for boxes, scores in self.model(pixels):
+        factors = torch.tensor([width / small_width, height / small_height] * 2)
+        results = []
+        for boxes, scores in self._people(pixels):
             rows = torch.where(scores >= score)[0]
             rows = rows[scores[rows].argsort(descending=True, stable=True)]
             if nms < 1:
                 rows = rows[suppress(boxes[rows], scores[rows], nms)]
             rows = rows[:max_people]
-            tables.append(torch.cat([boxes[rows] * factors, scores[rows, None]], 1))
-        table = torch.cat(tables).float().cpu().numpy()  # one transfer back
-        parts = np.split(table, np.cumsum([len(rows) for rows in tables])[:-1])
-        return [(part[:, :4].copy(), part[:, 4].copy()) for part in parts]
+            results.append(((boxes[rows] * factors).numpy(), scores[rows].numpy()))
+        return results
+
+    def _people(self, pixels: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Of each image (N, 3, h, w) boxes (n, 4) and scores (n,), float32, in the processor's memory: there the few
+        that are people are chosen sooner than a graphics card is asked to."""
+        if self._graph is None:
+            found = self.model(pixels)
+            counts = [len(scores) for _, scores in found]
+            table = torch.cat([torch.cat([boxes, scores[:, None]], 1) for boxes, scores in found])
+            tables = torch.split(table.float().cpu(), counts)  # one transfer back
+        else:
+            boxes, scores = self._graph(pixels)
+            tables = torch.cat([boxes, scores[..., None]], 2).float().cpu().unbind()
+        return [(table[:, :4], table[:, 4]) for table in tables]
 
     def forward(self, images: Sequence[Picture], **options: Any) -> list[tuple[FloatArray, FloatArray]]:
         """The same as :meth:`detect`."""

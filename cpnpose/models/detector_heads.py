@@ -36,9 +36,11 @@ class PyramidRoIAlign(nn.Module):
     def forward(self, features: Mapping[str, Tensor], boxes: Sequence[Tensor]) -> Tensor:
         """Levels (N, C, h, w), float32, by name in the order of the strides (more levels may follow); per image boxes
         (n, 4) in pixels of the input. Returns (sum of n, output * output * C), rows in the order of the boxes."""
-        levels = list(features.values())[: len(self.strides)]
         images = torch.cat([torch.full((len(b),), i, device=b.device) for i, b in enumerate(boxes)])
-        rois = torch.cat(list(boxes))
+        return self.pool(list(features.values())[: len(self.strides)], torch.cat(list(boxes)), images)
+
+    def pool(self, levels: Sequence[Tensor], rois: Tensor, images: Tensor) -> Tensor:
+        """The same for one level per stride, boxes (R, 4) of all images, and the image of each (R,)."""
         table = torch.cat([level.permute(0, 2, 3, 1).flatten(0, 2) for level in levels])  # (all cells, C)
         sides = ((rois[:, 2] - rois[:, 0]) * (rois[:, 3] - rois[:, 1])).clamp_min(1.0).sqrt()
         chosen = (sides / (14 * self.strides[0])).log2().floor().add(1).clamp(0, len(levels) - 1).long()

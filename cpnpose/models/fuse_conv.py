@@ -11,9 +11,11 @@ from functools import lru_cache
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cpnpose.models.backbone import SamePadConv2d
+from cpnpose.models.depthwise import depthwise, takes
 
 Activation = Literal["none", "relu", "relu6"]
 _ONEDNN_ACTIVATION: dict[Activation, tuple[str, list[float]]] = {
@@ -41,6 +43,7 @@ class FusedConv(nn.Conv2d):
         self.activation: Activation = activation
         self.requires_grad_(False)
         self._packed: dict[bool, Tensor] = {}  # for a single map, and for several
+        self._taps: Tensor | None = None
 
     def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
         """Convolve x (N, C, h, w), add ``add`` (N, O, h', w') if given, and apply the activation.
@@ -51,14 +54,12 @@ class FusedConv(nn.Conv2d):
             return self._onednn(x, add)
         if self._is_one_cudnn_call(x, add) and cudnn_fuses(x.dtype, x.device):
             return self._cudnn(x, add)
+        if x.device.type == "cuda" and add is None and self._is_depthwise():
+            return self._depthwise(x)
         y: Tensor = self._conv_forward(x, self.weight, self.bias)
         if add is not None:
             y = y.add_(add)
-        if self.activation == "relu":
-            y = y.relu_()
-        elif self.activation == "relu6":
-            y = y.clamp_(0, 6)
-        return y
+        return _activate(y, self.activation)
 
     def _onednn(self, x: Tensor, add: Tensor | None) -> Tensor:
         alone = len(x) == 1
@@ -91,8 +92,32 @@ class FusedConv(nn.Conv2d):
         y = torch.cudnn_convolution_relu(x, self.weight, self.bias, *shape)
         return y.clamp_max_(6) if self.activation == "relu6" else y
 
+    @property
+    def _pads_like_tensorflow(self) -> bool:
+        """Whether :func:`fold` made this of a 3x3 convolution of stride 2: in a 4x4 kernel the last 3x3 taps count."""
+        return self.kernel_size == (4, 4) and self.stride == (2, 2) and self.padding == (1, 1)
+
+    def _is_depthwise(self) -> bool:
+        """Whether each channel is convolved by 3x3 taps, as MobileNets do."""
+        plain = self.kernel_size == (3, 3) and self.stride == (1, 1) and self.padding == (1, 1)
+        return self.groups == self.in_channels == self.out_channels and (plain or self._pads_like_tensorflow)
+
+    def _depthwise(self, x: Tensor) -> Tensor:
+        """On a graphics card: by a kernel of our own, else by cuDNN with a stride of 1, for which it has a quick
+        kernel; of that, every second pixel is taken where the stride is 2."""
+        if self._taps is None:
+            self._taps = self.weight[:, :, -3:, -3:].contiguous(memory_format=torch.channels_last)
+        assert self.bias is not None
+        if self.activation != "relu" and takes(x):
+            taps = self._taps.permute(2, 3, 0, 1).reshape(9, -1)  # a view
+            return depthwise(x, taps, self.bias, self.stride[0], relu6=self.activation == "relu6")
+        y = F.conv2d(x, self._taps, self.bias, padding=1, groups=self.groups)
+        if self.stride[0] == 2:
+            y = y[:, :, 1::2, 1::2].contiguous(memory_format=torch.channels_last)
+        return _activate(y, self.activation)
+
     def _apply(self, fn: Any, recurse: bool = True) -> FusedConv:
-        self._packed = {}  # the weights move or change their type
+        self._packed, self._taps = {}, None  # the weights move or change their type
         exact = self.weight.detach()
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.groups > 1 and torch.finfo(self.weight.dtype).bits < torch.finfo(exact.dtype).bits:
@@ -100,7 +125,14 @@ class FusedConv(nn.Conv2d):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_packed": {}}
+        return {**self.__dict__, "_packed": {}, "_taps": None}
+
+
+def _activate(y: Tensor, activation: Activation) -> Tensor:
+    """The activation of ``y``, in its place."""
+    if activation == "relu":
+        return y.relu_()
+    return y.clamp_(0, 6) if activation == "relu6" else y
 
 
 @lru_cache
@@ -202,7 +234,7 @@ def fold(conv: nn.Conv2d, bn: nn.BatchNorm2d | None = None, activation: Activati
     padding = conv.padding[0]
     assert isinstance(padding, int)
     if isinstance(conv, SamePadConv2d):
-        weight, padding = nn.functional.pad(weight, (1, 0, 1, 0)), 1
+        weight, padding = F.pad(weight, (1, 0, 1, 0)), 1
     fused = FusedConv(
         conv.in_channels,
         conv.out_channels,

@@ -45,8 +45,8 @@ class PoseNetwork:
         decoding: how heatmaps become keypoints.
         flip: average with the mirrored crop, and report the disagreement.
         batch: most crops in one go; None leaves the choice to the device.
-        recorder: the network runs from its recordings, see ``models/cuda_graph.py``; None records CUDA graphs on a
-            graphics card and nothing elsewhere.
+        recorder: all from pixels to keypoints runs from its recordings, see ``models/cuda_graph.py``; None records CUDA
+            graphs on a graphics card and nothing elsewhere.
     """
 
     def __init__(
@@ -65,9 +65,6 @@ class PoseNetwork:
         self.device = device or torch.device("cpu")
         self.dtype = dtype
         self.model = model.eval().to(device=self.device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        recorder = recorder or (record_graph if self.device.type == "cuda" else None)
-        if recorder is not None:
-            self.model = GraphedNetwork(self.model, recorder=recorder)
         self.input_size = input_size
         self.preprocessing = preprocessing
         self.decoding: Decoding = decoding
@@ -81,6 +78,10 @@ class PoseNetwork:
             for values in (preprocessing.mean, preprocessing.std)
         )
         self._gain, self._offset = 1 / std, -mean / std
+        self._tables: nn.Module = _Tables(self)
+        recorder = recorder or (record_graph if self.device.type == "cuda" else None)
+        if recorder is not None:
+            self._tables = GraphedNetwork(self._tables, recorder=recorder)
 
     @property
     def batch(self) -> int:
@@ -137,6 +138,16 @@ class PoseNetwork:
         direct, mirrored = both.chunk(2)
         return direct, mirror_maps(mirrored)
 
+    def tables(self, pixels: Tensor) -> Tensor:
+        """Keypoints in crop pixels and scores of uint8 crops (N, H, W, 3): (N, G, 17, 3) float32 on the device, where
+        G is 1, or with the flip test 3: of the mean of the crop's and its mirror image's maps, of the crop's alone, and
+        of the mirror image's."""
+        maps, mirrored = self.heatmaps(pixels)
+        groups = [maps] if mirrored is None else [(maps + mirrored) / 2, maps, mirrored]
+        xy, scores = decode(torch.cat(groups), self.decoding)
+        table = torch.cat([xy, scores[..., None]], dim=-1).float()
+        return table.view(len(groups), len(maps), *table.shape[1:]).transpose(0, 1)
+
     @property
     def number_format(self) -> str:
         """``float32``, ``bfloat16``, ``float16`` or ``int8``."""
@@ -144,13 +155,21 @@ class PoseNetwork:
 
     @torch.inference_mode()
     def _estimate(self, pixels: Picture) -> _Decoded:
-        maps, mirrored = self.heatmaps(pixels if isinstance(pixels, Tensor) else torch.from_numpy(pixels))
-        groups = [maps] if mirrored is None else [(maps + mirrored) / 2, maps, mirrored]
-        xy, scores = decode(torch.cat(groups), self.decoding)
-        table = torch.cat([xy, scores[..., None]], dim=-1).float().cpu().numpy()  # one transfer back
-        tables = np.split(table, len(groups))
-        direct_xy, mirrored_xy = (tables[1][..., :2], tables[2][..., :2]) if mirrored is not None else (None, None)
-        return _Decoded(tables[0][..., :2], tables[0][..., 2], mirrored_xy, direct_xy)
+        on_device = (pixels if isinstance(pixels, Tensor) else torch.from_numpy(pixels)).to(self.device)
+        table = self._tables(on_device.permute(0, 3, 1, 2)).cpu().numpy()  # one transfer back
+        direct_xy, mirrored_xy = (table[:, 1, :, :2], table[:, 2, :, :2]) if self.flip else (None, None)
+        return _Decoded(table[:, 0, :, :2], table[:, 0, :, 2], mirrored_xy, direct_xy)
+
+
+class _Tables(nn.Module):
+    """:meth:`PoseNetwork.tables` of crops (N, 3, H, W), uint8 and channels last in memory."""
+
+    def __init__(self, network: PoseNetwork) -> None:
+        super().__init__()
+        self._of = network.tables
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self._of(pixels.permute(0, 2, 3, 1))
 
 
 def load_pose_network(

@@ -55,8 +55,7 @@ def _decode_published(maps: Tensor) -> tuple[Tensor, Tensor]:
     first, second = _two_largest(blurred)  # (N K, 2)
     step = (second - first).float()
     place = first - _BORDER + 0.25 * step / step.norm(dim=-1, keepdim=True).clamp_min(1e-3)
-    limit = place.new_tensor([w - 1, h - 1])
-    place = place.clamp_min(0).minimum(limit).view(n, k, 2)
+    place = _inside(place, (h, w)).view(n, k, 2)
     return place * 4 + 2, _score_at(maps, place.round().long())
 
 
@@ -79,7 +78,7 @@ def decode_dark(maps: Tensor) -> tuple[Tensor, Tensor]:
     broad = _broad_top(values, pixel, (h, w))
     certainty = ((heat / PEAK - _GUESS) / (_CERTAIN - _GUESS)).clamp(0, 1)[:, None]
     top = broad + (sharp - broad) * certainty
-    top = torch.minimum(top.clamp_min(0), top.new_tensor([w - 1, h - 1]))
+    top = _inside(top, (h, w))
     return (top * 4 + 2).view(n, k, 2), (heat / PEAK + 0.5).view(n, k)
 
 
@@ -171,6 +170,13 @@ def _largest(values: Tensor, first: Tensor, pixel: int, size: tuple[int, int]) -
     x = columns.transpose(1, 2).reshape(-1, w).argmax(-1)
     down = torch.arange(h, device=values.device) * (w * pixel)
     return x, _at(values, (first + x * pixel)[:, None] + down).float().argmax(-1)
+
+
+def _inside(places: Tensor, size: tuple[int, int]) -> Tensor:
+    """Places (M, 2) as x, y, moved into a map of (h, w)."""
+    h, w = size
+    x, y = places.unbind(-1)
+    return torch.stack([x.clamp(0, w - 1), y.clamp(0, h - 1)], -1)
 
 
 def _at(values: Tensor, places: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ A sure keypoint has a peak of about 255.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -56,7 +58,13 @@ def gaussian_targets(
 
 def mirror_maps(maps: Tensor) -> Tensor:
     """Maps of a mirrored crop, turned back: columns reversed, left and right channels exchanged. Same shape."""
-    return maps.flip(-1)[:, list(FLIP_INDEX)]
+    return maps.flip(-1).index_select(1, _flip_index(maps.device))
+
+
+@functools.lru_cache(maxsize=8)
+def _flip_index(device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # training may use it, too
+        return torch.tensor(FLIP_INDEX, device=device)
 
 
 def merge_flipped(maps: Tensor, maps_of_mirrored: Tensor) -> Tensor:
