@@ -6,7 +6,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -31,11 +31,11 @@ from cpnpose.pose.types import Frame, FrameResult, ImageArray
 from cpnpose.processor import available_cores
 
 T = TypeVar("T")
-_CHUNK_FRAMES = {"cpu": 4, "cuda": 32}
+_CHUNK_FRAMES = {"cpu": 4, "cuda": 16}
 _CHUNK_BYTES = 512 << 20
-_DRAWN_AHEAD = 4
-STAGES = ("decode", "detect", "crop", "network", "track", "draw", "encode")
-_QUEUE_BEHIND = {"decode": "decode", "network": "estimate", "draw": "draw"}
+_AHEAD = 4
+STAGES = ("decode", "detect", "crop", "network", "track", "draw", "convert", "encode")
+_QUEUE_BEHIND = {"decode": "decode", "network": "estimate", "draw": "draw", "convert": "convert"}
 """The queue that a stage's results wait in; the other stages hand theirs on directly."""
 
 
@@ -93,7 +93,7 @@ def pipeline(video: Path, estimator: PoseEstimator, options: StreamOptions, fram
     cores = available_cores()
     with TemporaryDirectory(prefix="cpnpose-") as folder:
         run_at_once(video, Path(folder) / "warm.mp4", estimator, options, min(frames, 8), None)
-        with thread_shares(cores if kind == "cpu" else 1):
+        with thread_shares(cores):
             begin, work = time.perf_counter(), time.process_time()
             watch = stages_in_turn(video, Path(folder) / "turns.mp4", estimator, options, frames)
             in_turn, work = time.perf_counter() - begin, time.process_time() - work
@@ -160,7 +160,8 @@ def stages_in_turn(
             for frame, poses in zip(chunk.frames, found, strict=True):
                 poses = watch.time("track", 1, lambda frame=frame, poses=poses: follower.update(frame, poses))  # type: ignore[misc]
                 image = watch.time("draw", 1, lambda frame=frame, poses=poses: draw_poses(frame.image, poses))  # type: ignore[misc]
-                watch.time("encode", 1, lambda frame=frame, image=image: writer.write(frame, image))  # type: ignore[misc]
+                picture = watch.time("convert", 1, lambda image=image: writer.convert(image))  # type: ignore[misc]
+                watch.time("encode", 1, lambda frame=frame, picture=picture: writer.write(frame, picture))  # type: ignore[misc]
         watch.time("encode", 0, writer.close)
     return watch
 
@@ -177,9 +178,11 @@ def run_at_once(
     count = 0
     with VideoReader(video) as reader, _writer(result, video, reader) as writer:
         results = run(islice(reader, frames), estimator.detector, estimator.network, options, watch=watch)
-        with Background(_drawn(results), ahead=_DRAWN_AHEAD, name="draw", watch=watch) as pictures:
-            for frame, image in pictures:
-                writer.write(frame, image)
+        with ExitStack() as stack:
+            drawn = stack.enter_context(Background(_drawn(results), ahead=_AHEAD, name="draw", watch=watch))
+            encodable = ((frame, writer.convert(image)) for frame, image in drawn)
+            for frame, picture in stack.enter_context(Background(encodable, ahead=_AHEAD, name="convert", watch=watch)):
+                writer.write(frame, picture)
                 count += 1
     return count
 

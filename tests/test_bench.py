@@ -122,7 +122,7 @@ def test_pipeline_is_measured_by_stage_and_as_a_whole(video: Path, tiny_weights:
     assert report["people"] == 8
     assert report["precision"] == "float32"
     stages = {row["stage"]: row for row in report["stages"]}
-    assert set(stages) == {"decode", "detect", "crop", "network", "track", "draw", "encode"}
+    assert set(stages) == {"decode", "detect", "crop", "network", "track", "draw", "convert", "encode"}
     assert all(stages[stage]["items"] == 8 for stage in ("decode", "network", "track", "draw", "encode"))
     assert 3 <= stages["detect"]["items"] <= 8
     assert sum(row["share"] for row in report["stages"]) == pytest.approx(1)

@@ -29,7 +29,7 @@ from cpnpose.pipeline.stream import run
 from cpnpose.pose.types import Frame, FrameResult, VideoInfo
 
 T = TypeVar("T")
-_DRAWN_AHEAD = 4
+_AHEAD = 4
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,15 @@ def process_video(task: VideoTask, estimator: PoseEstimator, options: StreamOpti
             else:
                 results = results_of(frames, sinks, estimator, options)
         stack.enter_context(progress)
-        pictures = ((item, draw(item.result)) if writer is not None else (item, None) for item in results)
-        drawn = stack.enter_context(Background(closing_with(pictures, results), ahead=_DRAWN_AHEAD, name="draw"))
+        convert = writer.convert if writer is not None else None
+        pictures = ((item, draw(item.result) if convert else None) for item in results)
+        drawn = stack.enter_context(Background(closing_with(pictures, results), ahead=_AHEAD, name="draw"))
+        encodable = ((item, convert(image) if convert and image is not None else None) for item, image in drawn)
+        ready = stack.enter_context(Background(encodable, ahead=_AHEAD, name="convert"))
         try:
             while True:
                 with interrupt.waiting():
-                    if (pair := next(drawn, None)) is None:
+                    if (pair := next(ready, None)) is None:
                         break
                 item, picture = pair
                 if writer is not None and picture is not None:

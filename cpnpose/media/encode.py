@@ -76,13 +76,16 @@ class FrameEncoder:
         self._stream = stream
         self._reformatter = VideoReformatter()
 
-    def encode(self, image: ImageArray, pts: int) -> list[Packet[Any]]:
-        """Packets that are ready after ``image`` (H, W, 3) uint8 RGB, to be shown at ``pts``."""
+    def convert(self, image: ImageArray) -> VideoFrame:
+        """``image`` (H, W, 3) uint8 RGB in the encoder's size and colours."""
         bottom, right = self._padding
         if bottom or right:
             image = np.asarray(cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE), dtype=np.uint8)
         frame = VideoFrame.from_numpy_buffer(np.ascontiguousarray(image), format="rgb24")
-        frame = self._with_palette(frame) if self._codec.pixel_format == "pal8" else self._to_yuv(frame)
+        return self._with_palette(frame) if self._codec.pixel_format == "pal8" else self._to_yuv(frame)
+
+    def encode(self, frame: VideoFrame, pts: int) -> list[Packet[Any]]:
+        """Packets that are ready after a frame of :meth:`convert`, to be shown at ``pts``."""
         frame.pts, frame.time_base = pts, self.time_base
         return self._timed(self._stream.encode(frame))
 

@@ -10,6 +10,7 @@ from typing import Self
 import av
 import numpy as np
 from av.container.output import OutputContainer
+from av.video.frame import VideoFrame
 
 from cpnpose.errors import OptionError, OutputError
 from cpnpose.media.atomic import check_output, publish
@@ -108,15 +109,25 @@ class VideoWriter:
         else:
             audio.close()
 
-    def write(self, frame: Frame, image: ImageArray) -> None:
-        """Add ``image`` (H, W, 3) uint8 RGB of the size given at the start, shown at the time of ``frame``.
+    def convert(self, image: ImageArray) -> VideoFrame:
+        """``image`` (H, W, 3) uint8 RGB of the size given at the start, as :meth:`write` takes it, too: half of the
+        work of writing, for another thread. One thread at a time may call this."""
+        if image.shape != (*self._size, 3) or image.dtype != np.uint8:
+            raise ValueError(f"image is {image.dtype} {image.shape}, not uint8 {(*self._size, 3)}")
+        try:
+            return self._encoder.convert(image)
+        except _FAILURES as error:
+            raise write_error(self.path, error) from error
+
+    def write(self, frame: Frame, image: ImageArray | VideoFrame) -> None:
+        """Add ``image`` (H, W, 3) uint8 RGB of the size given at the start, or what :meth:`convert` made of it, shown
+        at the time of ``frame``.
 
         Raises :class:`OutputError` when the disk is full or the encoder fails; the file is then gone.
         """
         if self._container is None:
             raise OutputError(f"{self.path}: is closed already. Open a new writer.")
-        if image.shape != (*self._size, 3) or image.dtype != np.uint8:
-            raise ValueError(f"image is {image.dtype} {image.shape}, not uint8 {(*self._size, 3)}")
+        picture = image if isinstance(image, VideoFrame) else self.convert(image)
         time = frame.pts * frame.time_base
         if self._origin is None:
             self._origin = time
@@ -126,7 +137,7 @@ class VideoWriter:
         self._last_pts = pts
         self._late = max(self._late, pts * self._encoder.time_base - (time - self._origin))
         try:
-            packets = self._encoder.encode(image, pts)
+            packets = self._encoder.encode(picture, pts)
             if self._audio is not None:
                 self._audio.advance(pts * self._encoder.time_base)
             self._container.mux(packets)

@@ -10,8 +10,8 @@ from triton import language as tl
 _jit: Any = triton.jit(do_not_specialize=["height", "width", "rows", "columns", "pixels"])
 
 
-@_jit
-def kernel(  # type: ignore[no-untyped-def, untyped-decorator]
+@_jit  # type: ignore[untyped-decorator]
+def kernel(  # type: ignore[no-untyped-def]
     x, taps, bias, y, height, width, rows, columns, channels, pixels,
     STRIDE: tl.constexpr, BORDER: tl.constexpr, RELU6: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip

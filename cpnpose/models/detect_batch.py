@@ -98,28 +98,29 @@ class DetectorNetwork(nn.Module):
         height, width = images[0].shape[:2]
         small_height, small_width = network_size(height, width, self.input_pixels)
         pixels = normalize(resized(images, small_height, small_width, self.device)).to(self.dtype)
-        factors = torch.tensor([width / small_width, height / small_height] * 2)
+        factors = np.array([width / small_width, height / small_height] * 2, np.float32)
         results = []
         for boxes, scores in self._people(pixels):
-            rows = torch.where(scores >= score)[0]
-            rows = rows[scores[rows].argsort(descending=True, stable=True)]
-            if nms < 1:
-                rows = rows[suppress(boxes[rows], scores[rows], nms)]
+            rows = np.flatnonzero(scores >= score)
+            rows = rows[np.argsort(-scores[rows], kind="stable")]
+            if nms < 1 and len(rows) > 1:
+                kept = suppress(torch.from_numpy(boxes[rows]), torch.from_numpy(scores[rows]), nms)
+                rows = rows[kept.numpy()]
             rows = rows[:max_people]
-            results.append(((boxes[rows] * factors).numpy(), scores[rows].numpy()))
+            results.append((boxes[rows] * factors, scores[rows]))
         return results
 
-    def _people(self, pixels: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def _people(self, pixels: Tensor) -> list[tuple[FloatArray, FloatArray]]:
         """Of each image (N, 3, h, w) boxes (n, 4) and scores (n,), float32, in the processor's memory: there the few
         that are people are chosen sooner than a graphics card is asked to."""
         if self._graph is None:
             found = self.model(pixels)
-            counts = [len(scores) for _, scores in found]
+            ends = np.cumsum([len(scores) for _, scores in found])[:-1]
             table = torch.cat([torch.cat([boxes, scores[:, None]], 1) for boxes, scores in found])
-            tables = torch.split(table.float().cpu(), counts)  # one transfer back
+            tables = np.split(table.float().cpu().numpy(), ends)  # one transfer back
         else:
             boxes, scores = self._graph(pixels)
-            tables = torch.cat([boxes, scores[..., None]], 2).float().cpu().unbind()
+            tables = list(torch.cat([boxes, scores[..., None]], 2).float().cpu().numpy())
         return [(table[:, :4], table[:, 4]) for table in tables]
 
     def forward(self, images: Sequence[Picture], **options: Any) -> list[tuple[FloatArray, FloatArray]]:

@@ -106,12 +106,11 @@ class FusedConv(nn.Conv2d):
         """On a graphics card: by a kernel of our own, else by cuDNN with a stride of 1, for which it has a quick
         kernel; of that, every second pixel is taken where the stride is 2."""
         if self._taps is None:
-            self._taps = self.weight[:, :, -3:, -3:].contiguous(memory_format=torch.channels_last)
+            self._taps = self.weight[:, :, -3:, -3:].flatten(1).T.contiguous()  # (9, C)
         assert self.bias is not None
         if self.activation != "relu" and takes(x):
-            taps = self._taps.permute(2, 3, 0, 1).reshape(9, -1)  # a view
-            return depthwise(x, taps, self.bias, self.stride[0], relu6=self.activation == "relu6")
-        y = F.conv2d(x, self._taps, self.bias, padding=1, groups=self.groups)
+            return depthwise(x, self._taps, self.bias, self.stride[0], relu6=self.activation == "relu6")
+        y = F.conv2d(x, self._taps.T.reshape(-1, 1, 3, 3), self.bias, padding=1, groups=self.groups)
         if self.stride[0] == 2:
             y = y[:, :, 1::2, 1::2].contiguous(memory_format=torch.channels_last)
         return _activate(y, self.activation)

@@ -26,9 +26,10 @@ from cpnpose.pipeline.segments import (
     estimate_people,
 )
 from cpnpose.pose.types import Frame, FrameResult, Poses
+from cpnpose.processor import available_cores
 
 _MOST_BYTES = {"cpu": 64 << 20, "cuda": 512 << 20}
-_MOST_FRAMES = {"cpu": 4, "cuda": 32}
+_MOST_FRAMES = {"cpu": 4, "cuda": 16}
 
 
 def run_serial(
@@ -106,7 +107,8 @@ def run(
                 yield from pairs
 
     with ExitStack() as stack:
-        share = stack.enter_context(thread_shares(workers))
+        # Beside a graphics card, threads that wait actively for each other would only disturb the decoder and encoder.
+        share = stack.enter_context(thread_shares(workers if kind == "cpu" else available_cores()))
         decoded = Background(frames, ahead=size, name="decode", watch=watch)
         results = stack.enter_context(Background(estimated(decoded), ahead=size, name="estimate", watch=watch))
         stack.enter_context(decoded)  # is left first, so that nobody waits for more frames

@@ -52,6 +52,24 @@ def test_a_result_outlives_the_next_call() -> None:
     torch.testing.assert_close(first, Double()(x))
 
 
+def test_several_results_are_kept_apart() -> None:
+    class Both(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return x.mean((2, 3)), x * 2
+
+    def record(model: nn.Module, example: Tensor) -> Recorded:
+        inputs = example.clone()
+        outputs = tuple(output.clone() for output in model(inputs))
+        return Recorded(inputs, outputs, lambda: [a.copy_(b) for a, b in zip(outputs, model(inputs), strict=True)])
+
+    network = GraphedNetwork(Both(), (1, 4), record)
+    for count in (1, 3, 6):
+        x = torch.randn(count, 3, 8, 6)
+        found = network(x)
+        network(torch.zeros(4, 3, 8, 6))
+        torch.testing.assert_close(found, Both()(x))
+
+
 def test_threads_do_not_mix_their_batches() -> None:
     """Whoever comes while a recording runs waits: there is one place for inputs and one for outputs."""
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
-from torchvision.ops import roi_align
+from torch import Tensor, nn
+from torchvision.ops import box_iou, roi_align
+from torchvision.ops import nms as suppress
 
 from cpnpose.models.backbone import MobileNetV2Features
+from cpnpose.models.cuda_graph import Recorded
 from cpnpose.models.detect_batch import DetectorNetwork, network_size
+from cpnpose.models.detect_graph import DetectorGraph, keep_uncovered
 from cpnpose.models.detector import ARCHITECTURE, STRIDES, Detector, DetectorConfig, PersonPyramid, build_detector
 from cpnpose.models.detector_heads import PyramidRoIAlign, mostly_inside
 from cpnpose.models.weights import WeightsMetadata, load_state, read_metadata, save_weights
@@ -40,6 +43,63 @@ def test_roi_align_is_that_of_torchvision_on_the_level_of_each_box() -> None:
         image = features[str(number)][row // 25 : row // 25 + 1]
         wanted = roi_align(image, [boxes[row : row + 1]], 7, 1 / STRIDES[number], 2, aligned=True)
         torch.testing.assert_close(pooled[row].view(7, 7, 5), wanted[0].permute(1, 2, 0), atol=1e-4, rtol=1e-4)
+
+
+def recorded_on_the_cpu(model: nn.Module, example: Tensor) -> Recorded:
+    """A recording that computes on fixed memory as a graph does."""
+    inputs = example.clone()
+    outputs = tuple(output.clone() for output in model(inputs))
+
+    def replay() -> None:
+        for kept, output in zip(outputs, model(inputs), strict=True):
+            kept.copy_(output)
+
+    return Recorded(inputs, outputs, replay)
+
+
+def test_all_images_at_once_find_the_same_people(detector: Detector) -> None:
+    """As on a graphics card: dense part recorded, boxes suppressed for all images together."""
+    generator = np.random.default_rng(1)
+    images = [generator.integers(0, 256, (150, 200, 3), dtype=np.uint8) for _ in range(6)]
+    one_by_one = DetectorNetwork(detector)
+    at_once = DetectorNetwork(detector, recorder=recorded_on_the_cpu)
+    for count, score, nms in ((6, 0.0, 1.0), (6, 0.45, 0.5), (1, 0.0, 0.5)):
+        wanted = one_by_one.detect(images[:count], score=score, nms=nms)
+        found = at_once.detect(images[:count], score=score, nms=nms)
+        assert sum(len(scores) for _, scores in wanted) > 0
+        for (boxes, scores), (wanted_boxes, wanted_scores) in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(scores, wanted_scores, atol=1e-5)
+            np.testing.assert_allclose(boxes, wanted_boxes, atol=1e-2)
+
+
+def test_fewer_proposals_than_places_are_nobody() -> None:
+    torch.manual_seed(3)
+    model = build_detector(replace(TINY, proposals=500)).eval()
+    pixels = torch.rand(2, 3, 64, 96) * 2 - 1
+    boxes, scores = DetectorGraph(model, recorded_on_the_cpu)(pixels)
+    assert boxes.shape == (2, 500, 4)
+    with torch.inference_mode():
+        counts = [len(found) for _, found in model(pixels)]
+    assert (scores >= 0).sum(1).tolist() == counts
+    assert max(counts) < 500
+    assert scores.min() == -1
+
+
+@pytest.mark.parametrize("spread", [3.0, 30.0])
+def test_boxes_are_suppressed_as_one_after_the_other(spread: float) -> None:
+    """Long chains, too, in which each box covers the next."""
+    torch.manual_seed(0)
+    corners = torch.rand(5, 60, 2) * spread
+    boxes = torch.cat([corners, corners + 10 + torch.rand(5, 60, 2)], 2)
+    boxes[4] = torch.arange(60)[:, None] * torch.tensor([2.0, 0.0, 2.0, 0.0]) + torch.tensor([0.0, 0.0, 10.0, 10.0])
+    covers = torch.stack([box_iou(image, image) > 0.5 for image in boxes])
+    found = keep_uncovered(covers)
+    scores = torch.linspace(1, 0.1, 60)
+    for image, kept in zip(boxes, found, strict=True):
+        wanted = torch.zeros(60, dtype=torch.bool)
+        wanted[suppress(image, scores, 0.5)] = True
+        assert kept.tolist() == wanted.tolist()
+    assert found[4].tolist() == [i % 2 == 0 for i in range(60)]
 
 
 def test_roi_align_of_no_boxes_has_no_rows() -> None:
