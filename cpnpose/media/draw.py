@@ -86,7 +86,7 @@ def draw_poses(image: ImageArray, poses: Poses, style: DrawStyle | None = None) 
     """
     style = style or DrawStyle()
     if style.background == "black":
-        canvas = np.zeros_like(image)
+        canvas = np.zeros(image.shape, dtype=np.uint8)
     elif style.background == "blur":
         canvas = blur_background(image, poses)
     else:
