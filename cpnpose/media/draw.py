@@ -75,7 +75,8 @@ def joint_sizes(poses: Poses) -> IntArray:
 
 def _longer_sides(poses: Poses) -> npt.NDArray[np.float32]:
     sides = poses.boxes_xyxy[:, 2:] - poses.boxes_xyxy[:, :2]
-    return np.asarray(np.nan_to_num(sides.max(axis=1, initial=0.0)), dtype=np.float32)
+    longer = sides.max(axis=1, initial=0.0)
+    return np.where(np.isnan(longer), np.float32(0.0), longer)
 
 
 def draw_poses(image: ImageArray, poses: Poses, style: DrawStyle | None = None) -> ImageArray:
@@ -85,7 +86,7 @@ def draw_poses(image: ImageArray, poses: Poses, style: DrawStyle | None = None) 
     """
     style = style or DrawStyle()
     if style.background == "black":
-        canvas = np.zeros_like(image)
+        canvas = np.zeros(image.shape, dtype=np.uint8)
     elif style.background == "blur":
         canvas = blur_background(image, poses)
     else:
@@ -102,10 +103,10 @@ def draw_poses(image: ImageArray, poses: Poses, style: DrawStyle | None = None) 
     points = _to_fixed_point(poses.keypoints_xy)
     seen = (poses.keypoint_scores >= style.threshold) & np.isfinite(poses.keypoints_xy).all(axis=2)
     outlines = np.where(_longer_sides(poses) < _NO_OUTLINE, 0, 2)
-    strokes = np.stack([widths, joint_sizes(poses), outlines], axis=1)
-    for stroke in np.unique(strokes, axis=0):
-        alike = (strokes == stroke).all(axis=1)
-        _draw_skeletons(canvas, points[alike], seen[alike], *stroke.tolist())
+    strokes = list(zip(widths.tolist(), joint_sizes(poses).tolist(), outlines.tolist(), strict=True))
+    for stroke in sorted(set(strokes)):
+        alike = [person for person, own in enumerate(strokes) if own == stroke]
+        _draw_skeletons(canvas, points[alike], seen[alike], *stroke)
     if style.draw_ids and poses.track_ids is not None:
         _draw_ids(canvas, poses, seen)
     return canvas
@@ -113,8 +114,9 @@ def draw_poses(image: ImageArray, poses: Poses, style: DrawStyle | None = None) 
 
 def _to_fixed_point(xy: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
     """Corner-origin pixels to OpenCV's sixteenths with the origin in the first pixel's centre."""
-    scaled = np.nan_to_num((xy.astype(np.float64) - 0.5) * (1 << _SHIFT), nan=0.0)
-    return np.clip(np.rint(scaled), -_FAR, _FAR).astype(np.int32)
+    scaled = np.rint((xy.astype(np.float64) - 0.5) * (1 << _SHIFT))
+    scaled[np.isnan(scaled)] = 0.0
+    return np.clip(scaled, -_FAR, _FAR).astype(np.int32)
 
 
 def _draw_skeletons(
@@ -126,10 +128,11 @@ def _draw_skeletons(
     # A line without length and with round ends is a disc.
     joints = np.repeat(points[:, :, None], 2, axis=2)
     for lines, drawn, sides, thick in ((bones, both, _BONE_SIDE, bone), (joints, seen, _SIDE, joint)):
+        ends, colors = lines[drawn], sides[drawn.nonzero()[1]]
         if outline:
-            _draw_lines(canvas, lines[drawn], OUTLINE_COLOR, thick + outline)
+            _draw_lines(canvas, ends, OUTLINE_COLOR, thick + outline)
         for side, color in enumerate(_COLORS):
-            _draw_lines(canvas, lines[drawn & (side == sides)], color, thick)
+            _draw_lines(canvas, ends[colors == side], color, thick)
 
 
 def _draw_lines(canvas: ImageArray, ends: npt.NDArray[np.int32], color: tuple[int, int, int], width: int) -> None:

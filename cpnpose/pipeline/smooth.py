@@ -43,6 +43,7 @@ EXCHANGED_HELD_S = (0.3, 1.0)
 """A person whose left and right have changed places is believed after so many seconds: at least, and at most."""
 EXCHANGED_HELD_SHARE = 0.1
 """In between, after this share of the time for which they have been where they are."""
+_FLIP = np.array(FLIP_INDEX)
 SHOULDER = 5
 """Left shoulder. Only where both shoulders have changed places has the whole person: legs and arms cross in walking."""
 
@@ -112,13 +113,14 @@ class OneEuroFilter:
         measured = np.where(known, measured, self._smooth_xy[rows])
         scale = self._size[rows, None, None]
         held = self._hold(rows, measured, step, scale)
-        measured = np.where(held, measured[:, FLIP_INDEX], measured)
-        scores = np.where(held[..., 0], poses.keypoint_scores[named][:, FLIP_INDEX], poses.keypoint_scores[named])
+        measured = np.where(held, measured[:, _FLIP], measured)
+        scores = poses.keypoint_scores[named]
+        scores = np.where(held[..., 0], scores[:, _FLIP], scores)
         before, speed = self._smooth_xy[rows], self._speed[rows]
         belief = _belief(measured, before, scores, scale)
         moved = (measured - before) / (step * scale)
         speed = speed + _share(self.options.derivative_cutoff_hz, step) * belief * (moved - speed)
-        pace = np.linalg.norm(speed, axis=-1, keepdims=True) * belief
+        pace = _length(speed)[..., None] * belief
         rise = self.options.beta * np.square(pace) / np.maximum(pace + self.options.calm_speed, 1e-9)
         share = _share(self.options.min_cutoff_hz + rise, step)
         weight = np.square(belief)
@@ -137,10 +139,11 @@ class OneEuroFilter:
         joints, nearer = _exchanged(measured, self._smooth_xy[rows], scale)
         exchanged, seconds = joints[:, SHOULDER], step[:, 0, 0]
         lasted = np.maximum(self._exchanged_s[rows] + np.where(exchanged, seconds, -seconds), 0.0)
-        believed = exchanged & (lasted > np.clip(EXCHANGED_HELD_SHARE * self._sided_s[rows], *EXCHANGED_HELD_S))
-        for state in (self._smooth_xy, self._speed):
+        believed = exchanged & (lasted > (EXCHANGED_HELD_SHARE * self._sided_s[rows]).clip(*EXCHANGED_HELD_S))
+        if believed.any():
             change = believed[:, None, None] & nearer[..., None]
-            state[rows] = np.where(change, state[rows][:, FLIP_INDEX], state[rows])
+            for state in (self._smooth_xy, self._speed):
+                state[rows] = np.where(change, state[rows][:, _FLIP], state[rows])
         self._exchanged_s[rows] = np.where(believed, 0.0, lasted)
         self._sided_s[rows] = np.where(believed, 0.0, self._sided_s[rows] + np.where(exchanged, 0.0, seconds))
         return (joints & ~believed[:, None])[..., None]
@@ -158,8 +161,9 @@ class OneEuroFilter:
     def _admit(self, time_s: float, poses: Poses, named: npt.NDArray[np.intp]) -> None:
         """Start people who are new here: at rest, where they are. Rows stay sorted by id."""
         assert poses.track_ids is not None
-        new = named[~np.isin(poses.track_ids[named], self._ids)]
-        if not len(new):
+        known = set(self._ids.tolist())
+        new = [row for row in named.tolist() if int(poses.track_ids[row]) not in known]
+        if not new:
             return
         points = np.nan_to_num(poses.keypoints_xy[new].astype(np.float64))
         self._ids = np.concatenate([self._ids, poses.track_ids[new]])
@@ -175,9 +179,8 @@ class OneEuroFilter:
 def _exchanged(measured: Array, before: Array, scale: Array) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Which joints and their left or right counterparts have both gone to where the other one was, (N, 17), of people
     whose shoulders have; and which are at all nearer to there. Arguments as in :func:`_belief`."""
-    stay = np.linalg.norm(measured - before, axis=-1)
-    change = np.linalg.norm(measured - before[:, FLIP_INDEX], axis=-1)
-    stay, change = (np.hypot(way, way[:, FLIP_INDEX]) / math.sqrt(2.0) for way in (stay, change))
+    ways = (_length(measured - before), _length(measured - before[:, _FLIP]))
+    stay, change = (np.hypot(way, way[:, _FLIP]) / math.sqrt(2.0) for way in ways)
     exchanged = (stay > EXCHANGED_FROM * scale[..., 0]) & (change < 0.8 * stay)
     return exchanged & exchanged[:, SHOULDER : SHOULDER + 1], change < stay
 
@@ -190,11 +193,17 @@ def _belief(measured: Array, before: Array, scores: FloatArray, scale: Array) ->
         scores: (N, 17) keypoint scores.
         scale: (N, 1, 1) sizes of the people in pixels.
     """
-    belief = np.clip((np.nan_to_num(scores.astype(np.float64), nan=0.5) - 0.5) / SURE_HEAT, 0.0, 1.0)[..., None]
-    jump = np.linalg.norm(measured - before, axis=-1, keepdims=True)
-    beside = np.linalg.norm(measured - before[:, FLIP_INDEX], axis=-1, keepdims=True)
-    exchanged = (jump > EXCHANGED_FROM * scale) & (beside < 0.8 * jump)
-    return np.asarray(np.where(exchanged, EXCHANGED_BELIEF, 1.0) * belief, np.float64)
+    heat = np.where(np.isnan(scores), 0.5, scores.astype(np.float64)) - 0.5
+    jump, beside = _length(measured - before), _length(measured - before[:, _FLIP])
+    exchanged = (jump > EXCHANGED_FROM * scale[..., 0]) & (beside < 0.8 * jump)
+    belief: Array = np.where(exchanged, EXCHANGED_BELIEF, 1.0) * (heat / SURE_HEAT).clip(0.0, 1.0)
+    return belief[..., None]
+
+
+def _length(vectors: Array) -> Array:
+    """(..., 2) to their lengths (...)."""
+    length: Array = np.sqrt(np.square(vectors[..., 0]) + np.square(vectors[..., 1]))
+    return length
 
 
 def _share(cutoff_hz: float | Array, step_s: Array) -> Array:

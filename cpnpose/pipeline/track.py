@@ -27,7 +27,7 @@ from cpnpose.pipeline.track_doubt import (
     telling_keypoints,
     touches_edge,
 )
-from cpnpose.pipeline.track_match import Array, assign, covered, iou, pose_likeness
+from cpnpose.pipeline.track_match import Array, assign, iou_and_share, pose_likeness
 from cpnpose.pipeline.track_motion import BoxMotion, box_size, boxes_to_centres
 from cpnpose.pipeline.track_options import TrackerOptions
 from cpnpose.pose.types import IntArray, Poses
@@ -94,17 +94,19 @@ class PoseTracker:
         self._motion.predict(elapsed)
         self._keypoints = self._keypoints + (self._motion.position[:, :2] - expected_before)[:, None]
 
-        owner, heirs, passed_over = self._match(poses, frame_size)
-        self._correct(poses, owner)
-        self._start(poses, owner, frame_size)
+        strength = pose_strength(poses)
+        owner, heirs, passed_over = self._match(poses, strength, frame_size)
+        self._correct(poses, strength, owner)
+        self._start(poses, strength, owner, frame_size)
         self._confirm(poses, owner, heirs, passed_over, first_frame)
         ids = np.full(len(poses), NO_ID, np.int64)
-        ids[owner >= 0] = self._ids[owner[owner >= 0]]
+        owned = owner >= 0
+        ids[owned] = self._ids[owner[owned]]
         self._keep((self._ids != NO_ID) | (self._misses <= 1) | (self._age() <= TENTATIVE_S))
         return replace(poses, track_ids=ids)
 
     def _match(
-        self, poses: Poses, frame_size: tuple[int, int] | None
+        self, poses: Poses, strength: Array, frame_size: tuple[int, int] | None
     ) -> tuple[IntArray, IntArray, npt.NDArray[np.bool_]]:
         """Two rows of known people for each pose, (N,) int64 each, -1 for none: the owner; and, where the owner has no
         id yet, the person lost for longer whose id the owner would take over on confirmation. And which poses, (N,)
@@ -115,16 +117,17 @@ class PoseTracker:
             return owner, heirs, np.zeros(len(poses), np.bool_)
         options = self.options
         boxes = self._motion.boxes(frame_size)
-        overlap = iou(boxes, poses.boxes_xyxy)
-        area = boxes_to_centres(boxes)[:, 2:].prod(axis=1)
-        similar = pose_likeness(poses.keypoints_xy, self._keypoints, self._counted, area)
-        distance = self._motion.distance(poses.boxes_xyxy, frame_size, options.reach)
+        expected, found = boxes_to_centres(boxes), boxes_to_centres(poses.boxes_xyxy)
+        overlap, inside = iou_and_share(boxes, poses.boxes_xyxy)
+        similar = pose_likeness(poses.keypoints_xy, self._keypoints, self._counted, expected[:, 2] * expected[:, 3])
+        distance = self._motion.distance(expected[:, :2], found[:, :2], options.reach)
         likeness = 0.35 * overlap + 0.35 * similar + 0.3 * np.maximum(1.0 - distance / GATE, 0.0)
         ratio = box_size(poses.boxes_xyxy)[None] / self._motion.size[:, None]
-        close = (distance <= GATE) | (overlap + similar >= 0.7)
-        leaving = touches_edge(poses.boxes_xyxy, frame_size)[None] & (covered(poses.boxes_xyxy, boxes).T > APART)
+        alike = overlap + similar
+        close = (distance <= GATE) | (alike >= 0.7)
+        leaving = touches_edge(poses.boxes_xyxy, frame_size)[None] & (inside > APART)
         near = close & (likeness >= options.min_likeness) & ((ratio > 0.4) | leaving) & (ratio < 2.5)
-        touching = near & (overlap + similar >= 0.5)
+        touching = near & (alike >= 0.5)
         back = near & (ratio > 0.6) & (ratio < 1.7)
 
         confident = poses.box_scores >= options.confident_score
@@ -132,18 +135,19 @@ class PoseTracker:
         known = self._ids != NO_ID
         recent = (self._misses <= 1) | (self._age() <= RECENT_S)
         missing = np.ones(len(self._ids), np.bool_)
-        sure = ((poses.box_scores >= options.sure_score) & (pose_strength(poses) >= options.sure_pose))[None]
+        sure = ((poses.box_scores >= options.sure_score) & (strength >= options.sure_pose))[None]
         slow = options.slow_score < options.confident_score
         trusted = slow | (self._trust >= options.confident_score)
         continuing = (known & recent & trusted)[:, None] & weak[None] & touching
         best_weak = np.where(continuing, likeness, 0.0).max(axis=1, keepdims=True)
         worse = confident[None] & (likeness < best_weak - options.far_better)
         passed_over = (near & worse).any(axis=0)
+        seen, lost = known & recent, known & ~recent
         stages = (
-            (known & recent, confident, near & ~worse),
-            (known & recent & trusted, weak, touching),
-            (known & recent, confident, near),
-            (known & ~recent, confident, back & (touching | sure)),
+            (seen, confident, near & ~worse),
+            (seen & trusted, weak, touching),
+            (seen, confident, near),
+            (lost, confident, back & (touching | sure)),
             (~known, confident | (weak & slow), near),
         )
         for people, candidates, allowed in stages:
@@ -152,7 +156,7 @@ class PoseTracker:
             owner[columns] = rows
             missing[rows] = False
         unnamed = (owner >= 0) & ~known[owner]
-        rows, columns = assign(likeness, back & (known & ~recent & missing)[:, None] & unnamed[None])
+        rows, columns = assign(likeness, back & (lost & missing)[:, None] & unnamed[None])
         heirs[columns] = rows
         return owner, heirs, passed_over
 
@@ -161,28 +165,31 @@ class PoseTracker:
         assert self._time_s is not None
         return self._time_s - self._last_s
 
-    def _correct(self, poses: Poses, owner: IntArray) -> None:
+    def _correct(self, poses: Poses, strength: Array, owner: IntArray) -> None:
         """Tell the known people where they were found."""
         columns = np.flatnonzero(owner >= 0)
         rows = owner[columns]
         self._misses += 1
         self._misses[rows] = 0
+        unseen_s = self._age()[rows]
         for average, value, tau_s in (
             (self._trust, poses.box_scores, TRUST_TAU_S),
-            (self._strength, pose_strength(poses), STRENGTH_TAU_S),
+            (self._strength, strength, STRENGTH_TAU_S),
         ):
-            share = 1.0 - np.exp(-self._age()[rows] / tau_s)
+            share = 1.0 - np.exp(-unseen_s / tau_s)
             average[rows] += share * (value[columns] - average[rows])
         self._last_s[rows] = self._time_s
-        trust = np.clip(poses.box_scores[columns].astype(np.float64), 0.25, 1.0)
+        trust = poses.box_scores[columns].astype(np.float64).clip(0.25, 1.0)
         self._motion.update(rows, poses.boxes_xyxy[columns], trust)
         self._keypoints[rows] = poses.keypoints_xy[columns]
         self._counted[rows] = telling_keypoints(poses)[columns]
         self._best_score[rows] = np.maximum(self._best_score[rows], poses.box_scores[columns])
 
-    def _start(self, poses: Poses, owner: IntArray, frame_size: tuple[int, int] | None) -> None:
+    def _start(self, poses: Poses, strength: Array, owner: IntArray, frame_size: tuple[int, int] | None) -> None:
         """Begin new people, without ids yet, with the poses that nobody owns; writes their rows into ``owner``."""
         candidates = newcomers(poses, owner, self.options)
+        if not len(candidates):
+            return
         scores = poses.box_scores[candidates].astype(np.float64)
         known, added = len(self._ids), len(candidates)
         owner[candidates] = known + np.arange(added)
@@ -194,7 +201,7 @@ class PoseTracker:
             ("_misses", np.zeros(added, np.int64)),
             ("_best_score", scores),
             ("_trust", scores),
-            ("_strength", pose_strength(poses)[candidates]),
+            ("_strength", strength[candidates]),
             ("_entered", touches_edge(poses.boxes_xyxy[candidates], frame_size)),
             ("_grouped", np.zeros(added, np.bool_)),
             ("_keypoints", poses.keypoints_xy[candidates].astype(np.float64)),
@@ -215,8 +222,11 @@ class PoseTracker:
         options = self.options
         columns = np.flatnonzero(owner >= 0)
         columns = columns[np.argsort(owner[columns])]
-        rows, own, scores = owner[columns], poses.boxes_xyxy[columns], poses.box_scores[columns]
+        rows = owner[columns]
         unnamed = self._ids[rows] == NO_ID
+        if not unnamed.any():
+            return  # what else is noted here counts only until there is an id
+        own, scores = poses.boxes_xyxy[columns], poses.box_scores[columns]
         better = ~unnamed[None] | (scores[None] > scores[:, None])
         part = overlaid(own, better)
         twin = overlaid(own, better & (0.5 * options.duplicate_oks < likeness_within(poses.select(columns)).T))

@@ -20,14 +20,16 @@ EDGE_SHARE = 0.1
 
 def pose_strength(poses: Poses) -> Array:
     """How sure the poses are: the mean of the keypoint scores, (N,); what is no number counts as nothing seen (0.5)."""
-    strength: Array = np.nan_to_num(poses.keypoint_scores.astype(np.float64), nan=0.5, posinf=0.5, neginf=0.5).mean(1)
+    scores = poses.keypoint_scores.astype(np.float64)
+    strength: Array = np.where(np.isfinite(scores), scores, 0.5).mean(axis=1)
     return strength
 
 
 def telling_keypoints(poses: Poses) -> npt.NDArray[np.bool_]:
     """Keypoints that say something about the pose: those that score at least 0.6 of the person's best. (N, 17)."""
-    best = np.nan_to_num(poses.keypoint_scores, posinf=0.0).max(axis=1, keepdims=True, initial=0.0)
-    strong = poses.keypoint_scores >= 0.6 * best
+    scores = poses.keypoint_scores
+    best = np.where(np.isfinite(scores), scores, np.float32(0.0)).max(axis=1, keepdims=True, initial=0.0)
+    strong = scores >= 0.6 * best
     return np.asarray(strong & np.isfinite(poses.keypoints_xy).all(axis=-1), np.bool_)
 
 

@@ -29,6 +29,12 @@ def covered(boxes_a: npt.ArrayLike, boxes_b: npt.ArrayLike) -> Array:
     return share
 
 
+def iou_and_share(boxes_a: npt.ArrayLike, boxes_b: npt.ArrayLike) -> tuple[Array, Array]:
+    """:func:`iou`, and the share of each box b that lies in each box a: (N, 4) and (M, 4) xyxy to (N, M) twice."""
+    overlap, area_a, area_b = _overlap(boxes_a, boxes_b)
+    return overlap / np.maximum(area_a + area_b - overlap, 1e-9), overlap / np.maximum(area_b, 1e-9)
+
+
 def iou_of_smaller(boxes_a: npt.ArrayLike, boxes_b: npt.ArrayLike) -> Array:
     """Intersection over the smaller of two areas: (N, 4) and (M, 4) xyxy to (N, M) in [0, 1]; 1 where one box lies in
     the other."""
@@ -41,10 +47,9 @@ def _overlap(boxes_a: npt.ArrayLike, boxes_b: npt.ArrayLike) -> tuple[Array, Arr
     """Areas: of the intersections (N, M), of the boxes a (N, 1), of the boxes b (1, M)."""
     a = np.asarray(boxes_a, np.float64).reshape(-1, 1, 4)
     b = np.asarray(boxes_b, np.float64).reshape(1, -1, 4)
-    overlap = np.maximum(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0).prod(axis=-1)
-    area_a = np.maximum(a[..., 2:] - a[..., :2], 0).prod(axis=-1)
-    area_b = np.maximum(b[..., 2:] - b[..., :2], 0).prod(axis=-1)
-    return overlap, area_a, area_b
+    shared = np.maximum(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0)
+    sides_a, sides_b = np.maximum(a[..., 2:] - a[..., :2], 0), np.maximum(b[..., 2:] - b[..., :2], 0)
+    return shared[..., 0] * shared[..., 1], sides_a[..., 0] * sides_a[..., 1], sides_b[..., 0] * sides_b[..., 1]
 
 
 def pose_likeness(
@@ -52,7 +57,8 @@ def pose_likeness(
 ) -> Array:
     """OKS with the spread of motion: found (N, 17, 2), known (T, 17, 2), counted (T, 17), box area (T,) -> (T, N).
     A found keypoint that is no number is like none."""
-    return np.nan_to_num(oks(found_xy, known_xy, counted, BODY_SHARE * area, MATCH_SIGMAS).T, copy=False)
+    likeness = oks(found_xy, known_xy, counted, BODY_SHARE * area, MATCH_SIGMAS).T
+    return np.where(np.isnan(likeness), 0.0, likeness)
 
 
 def assign(likeness: Array, allowed: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -65,6 +71,8 @@ def assign(likeness: Array, allowed: npt.NDArray[np.bool_]) -> tuple[npt.NDArray
     Returns:
         rows (M,) and columns (M,) int64 of the pairs.
     """
+    if not allowed.any():
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
     from scipy.optimize import linear_sum_assignment  # here, as it takes a while and images do without it
 
     # A forbidden pair is worth nothing, so it is chosen only where nothing better is left, and then dropped.

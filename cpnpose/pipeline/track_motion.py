@@ -23,6 +23,7 @@ VELOCITY_SPREAD = np.array([1.0, 1.0, 0.25, 0.25])
 MEASUREMENT_SPREAD = np.array([0.035, 0.035, 0.05, 0.05])
 """Standard deviation of a detected box, in sizes."""
 LOWEST_SIZE_PX = 4.0
+_TAU_SQUARE = np.square(VELOCITY_TAU_S)
 
 
 def boxes_to_centres(boxes_xyxy: npt.ArrayLike) -> Array:
@@ -34,8 +35,8 @@ def boxes_to_centres(boxes_xyxy: npt.ArrayLike) -> Array:
 
 def box_size(boxes_xyxy: npt.ArrayLike) -> Array:
     """The longer side of each box: (N, 4) pixels to (N,) pixels."""
-    centres = boxes_to_centres(boxes_xyxy)
-    longest: Array = np.maximum(centres[:, 2:].max(axis=1), LOWEST_SIZE_PX)
+    boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
+    longest: Array = np.maximum((boxes[:, 2:] - boxes[:, :2]).max(axis=1), LOWEST_SIZE_PX)
     return longest
 
 
@@ -76,17 +77,18 @@ class BoxMotion:
             return
         step = elapsed_s / VELOCITY_TAU_S
         fade = np.exp(-step)
-        reach = VELOCITY_TAU_S * (1.0 - fade)
+        faded, fade_square = 1.0 - fade, np.square(fade)
+        reach = VELOCITY_TAU_S * faded
         spread = np.square(self.size[:, None] * VELOCITY_SPREAD)
-        noise_pp = spread * np.square(VELOCITY_TAU_S) * np.maximum(2.0 * step - 3.0 + 4.0 * fade - fade**2, 0.0)
-        noise_pv = spread * VELOCITY_TAU_S * np.square(1.0 - fade)
-        noise_vv = spread * (1.0 - fade**2)
+        noise_pp = spread * _TAU_SQUARE * np.maximum(2.0 * step - 3.0 + 4.0 * fade - fade_square, 0.0)
+        noise_pv = spread * VELOCITY_TAU_S * np.square(faded)
+        noise_vv = spread * (1.0 - fade_square)
         self.position = self.position + reach * self.velocity
         self.velocity = fade * self.velocity
         pp, pv, vv = self._position_var, self._cross_var, self._velocity_var
-        self._position_var = pp + 2.0 * reach * pv + reach**2 * vv + noise_pp
+        self._position_var = pp + 2.0 * reach * pv + np.square(reach) * vv + noise_pp
         self._cross_var = fade * (pv + reach * vv) + noise_pv
-        self._velocity_var = fade**2 * vv + noise_vv
+        self._velocity_var = fade_square * vv + noise_vv
         self.position[:, 2:] = np.maximum(self.position[:, 2:], 0.1 * self.size[:, None])
 
     def update(self, rows: npt.NDArray[np.int64], boxes_xyxy: FloatArray, trust: Array) -> None:
@@ -97,13 +99,14 @@ class BoxMotion:
         measured = boxes_to_centres(boxes_xyxy)
         noise = np.square(self.size[rows, None] * MEASUREMENT_SPREAD / trust[:, None])
         pp, pv, vv = self._position_var[rows], self._cross_var[rows], self._velocity_var[rows]
-        gain_p = pp / (pp + noise)
-        gain_v = pv / (pp + noise)
+        total = pp + noise
+        gain_p, gain_v = pp / total, pv / total
         surprise = measured - self.position[rows]
         self.position[rows] += gain_p * surprise
         self.velocity[rows] += gain_v * surprise
-        self._position_var[rows] = (1.0 - gain_p) * pp
-        self._cross_var[rows] = (1.0 - gain_p) * pv
+        kept = 1.0 - gain_p
+        self._position_var[rows] = kept * pp
+        self._cross_var[rows] = kept * pv
         self._velocity_var[rows] = vv - gain_v * pv
         self.size[rows] += 0.2 * trust * (box_size(boxes_xyxy) - self.size[rows])
 
@@ -114,23 +117,21 @@ class BoxMotion:
         corners = np.concatenate([self.position[:, :2] - half, self.position[:, :2] + half], axis=1)
         if frame_size is not None:
             height, width = frame_size
-            corners = np.clip(corners, 0.0, np.array([width, height, width, height], np.float64))
+            corners = np.minimum(np.maximum(corners, 0.0), (width, height, width, height))
         return corners
 
-    def distance(self, boxes_xyxy: npt.ArrayLike, frame_size: tuple[int, int] | None, reach: float) -> Array:
+    def distance(self, expected_xy: Array, found_xy: Array, reach: float) -> Array:
         """Squared distance of each person's expected centre from each box's, in units of the expected error.
 
         Args:
-            boxes_xyxy: (N, 4) pixels.
-            frame_size: (height, width) or None; expected boxes are cut to it before their centre is taken.
+            expected_xy: (T, 2) pixels: centres of the expected boxes, cut to the frame (see :meth:`boxes`).
+            found_xy: (N, 2) pixels: centres of the boxes.
             reach: bound of the expected error, in sizes: somebody lost for long may not be anywhere.
 
         Returns:
             (T, N) float64.
         """
-        expected = boxes_to_centres(self.boxes(frame_size))[:, None, :2]
-        found = boxes_to_centres(boxes_xyxy)[None, :, :2]
         noise = np.square(self.size[:, None] * MEASUREMENT_SPREAD[:2])
         variance = np.minimum(self._position_var[:, :2] + noise, np.square(reach * self.size)[:, None])
-        total: Array = (np.square(found - expected) / variance[:, None, :]).sum(axis=-1)
+        total: Array = (np.square(found_xy[None] - expected_xy[:, None]) / variance[:, None]).sum(axis=-1)
         return total

@@ -13,6 +13,7 @@ from cpnpose.media.draw import (
     LEFT_COLOR,
     MIDDLE_COLOR,
     RIGHT_COLOR,
+    Background,
     DrawStyle,
     draw_poses,
     id_color,
@@ -261,6 +262,13 @@ def test_black_background_shows_the_skeleton_only() -> None:
     image = draw_poses(texture(), people((100, 20, 1)), DrawStyle(background="black"))
     assert (image == 0).all(axis=2).mean() > 0.9
     assert image.any()
+
+
+@pytest.mark.parametrize("background", ["keep", "black", "blur"])
+def test_a_turned_view_is_drawn_on_like_its_copy(background: Background) -> None:
+    turned, style = np.rot90(texture(400, 300)), DrawStyle(background=background)
+    poses = people((100, 20, 1))
+    assert np.array_equal(draw_poses(turned, poses, style), draw_poses(turned.copy(), poses, style))
 
 
 def test_blurred_background_keeps_people_sharp() -> None:
