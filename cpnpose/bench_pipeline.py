@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -158,10 +159,10 @@ def stages_in_turn(
             watch.seconds["crop"] += time.perf_counter() - start - inside
             watch.items["crop"] += sum(map(len, found))
             for frame, poses in zip(chunk.frames, found, strict=True):
-                poses = watch.time("track", 1, lambda frame=frame, poses=poses: follower.update(frame, poses))  # type: ignore[misc]
-                image = watch.time("draw", 1, lambda frame=frame, poses=poses: draw_poses(frame.image, poses))  # type: ignore[misc]
-                picture = watch.time("convert", 1, lambda image=image: writer.convert(image))  # type: ignore[misc]
-                watch.time("encode", 1, lambda frame=frame, picture=picture: writer.write(frame, picture))  # type: ignore[misc]
+                poses = watch.time("track", 1, partial(follower.update, frame, poses))
+                image = watch.time("draw", 1, partial(draw_poses, frame.image, poses, in_place=True))
+                picture = watch.time("convert", 1, partial(writer.convert, image))
+                watch.time("encode", 1, partial(writer.write, frame, picture))
         watch.time("encode", 0, writer.close)
     return watch
 
@@ -203,7 +204,7 @@ def peak_memory_bytes(device: torch.device) -> dict[str, int]:
 def _drawn(results: Generator[FrameResult, None, None]) -> Iterator[tuple[Frame, ImageArray]]:
     with closing(results):
         for result in results:
-            yield result.frame, draw_poses(result.frame.image, result.poses)
+            yield result.frame, draw_poses(result.frame.image, result.poses, in_place=True)
 
 
 def _writer(path: Path, video: Path, reader: VideoReader) -> VideoWriter:

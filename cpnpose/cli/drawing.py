@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 from cpnpose.cli.pipeline_arguments import BackgroundChoice
 from cpnpose.media.draw import DrawStyle, draw_poses
 from cpnpose.pose.types import FrameResult, ImageArray
 
-Draw = Callable[[FrameResult], ImageArray]
+
+class Draw(Protocol):
+    """Draws a result."""
+
+    def __call__(self, result: FrameResult, in_place: bool = False) -> ImageArray:
+        """The frame's image with its people: a copy, unless it may be drawn on."""
+        ...
 
 
 def make_drawer(
     *, threshold: float | None, boxes: bool, ids: bool, background: BackgroundChoice, blur_faces: bool
 ) -> Draw:
-    """A function that draws a frame's people into a copy of its image.
+    """A function that draws a frame's people.
 
     Args:
         threshold: of the keypoint scores; None leaves it to the drawing.
@@ -27,4 +33,8 @@ def make_drawer(
         background=background.value,
         blur_faces=blur_faces,
     )
-    return lambda result: draw_poses(result.frame.image, result.poses, style)
+
+    def draw(result: FrameResult, in_place: bool = False) -> ImageArray:
+        return draw_poses(result.frame.image, result.poses, style, in_place=in_place)
+
+    return draw

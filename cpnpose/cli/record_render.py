@@ -103,7 +103,7 @@ def render(
                     if (result := next(shown_results, None)) is None:
                         break
                 shown.tally.frames_in += 1
-                writer.write(result.frame, draw_poses(result.frame.image, result.poses, style))
+                writer.write(result.frame, draw_poses(result.frame.image, result.poses, style, in_place=True))
                 shown.tally.add(result.poses)
                 shown.update()
         except KeyboardInterrupt:

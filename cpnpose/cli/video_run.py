@@ -89,7 +89,8 @@ def process_video(task: VideoTask, estimator: PoseEstimator, options: StreamOpti
                 results = results_of(frames, sinks, estimator, options)
         stack.enter_context(progress)
         convert = writer.convert if writer is not None else None
-        pictures = ((item, draw(item.result) if convert else None) for item in results)
+        # What an earlier run has recorded may be looked at again, for the boxes of the frames behind it.
+        pictures = ((i, draw(i.result, in_place=not i.repeated) if convert else None) for i in results)
         drawn = stack.enter_context(Background(closing_with(pictures, results), ahead=_AHEAD, name="draw"))
         encodable = ((item, convert(image) if convert and image is not None else None) for item, image in drawn)
         ready = stack.enter_context(Background(encodable, ahead=_AHEAD, name="convert"))

@@ -334,3 +334,14 @@ def test_who_has_no_id_while_others_are_tracked_is_drawn_on_request_only() -> No
     # a face stays covered all the same
     hidden = draw_poses(texture(), people((100, 20, 1), ids=[-1]), DrawStyle(blur_faces=True))
     assert not np.array_equal(hidden, texture())
+
+
+def test_drawing_in_place_draws_on_the_image_itself_where_it_owns_its_memory() -> None:
+    poses = people((100, 20, 1))
+    own, wanted = plain(), draw_poses(plain(), poses)
+    assert draw_poses(own, poses, in_place=True) is own
+    np.testing.assert_array_equal(own, wanted)
+    view = memoryview(plain().tobytes())  # as of a decoder, which may still need it
+    borrowed = np.frombuffer(view, np.uint8).reshape(300, 400, 3)
+    np.testing.assert_array_equal(draw_poses(borrowed, poses, in_place=True), wanted)
+    np.testing.assert_array_equal(borrowed, plain())
