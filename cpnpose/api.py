@@ -17,6 +17,7 @@ from cpnpose.pipeline.device import check_precision
 from cpnpose.pipeline.estimate import PoseNetwork, load_pose_network
 from cpnpose.pipeline.load_detector import make_detector, number_formats
 from cpnpose.pipeline.options import ModelOptions, StreamOptions
+from cpnpose.pipeline.read_ahead import read_ahead
 from cpnpose.pipeline.stream import run, run_serial
 from cpnpose.pose.types import Detections, Frame, FrameResult, ImageArray, Poses
 
@@ -114,8 +115,8 @@ class PoseEstimator:
         Raises:
             InputError: there is no video to read.
         """
-        with VideoReader(source, start=start, end=end, every=every) as reader:
-            yield from self.frames(reader, options)
+        with VideoReader(source, start=start, end=end, every=every) as reader, read_ahead(reader) as frames:
+            yield from self.frames(frames, options)
 
     def describe(self) -> dict[str, Any]:
         """What a record says of the networks: plain JSON values."""

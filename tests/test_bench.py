@@ -122,11 +122,13 @@ def test_pipeline_is_measured_by_stage_and_as_a_whole(video: Path, tiny_weights:
     assert report["people"] == 8
     assert report["precision"] == "float32"
     stages = {row["stage"]: row for row in report["stages"]}
-    assert set(stages) == {"decode", "detect", "crop", "network", "track", "draw", "convert", "encode"}
-    assert all(stages[stage]["items"] == 8 for stage in ("decode", "network", "track", "draw", "encode"))
+    assert set(stages) == {"decode", "to_rgb", "detect", "crop", "network", "track", "draw", "to_yuv", "encode"}
+    assert all(
+        stages[stage]["items"] == 8 for stage in ("decode", "to_rgb", "network", "track", "draw", "to_yuv", "encode")
+    )
     assert 3 <= stages["detect"]["items"] <= 8
     assert sum(row["share"] for row in report["stages"]) == pytest.approx(1)
-    assert all(0 <= stages[stage]["queue_fill"] <= 1 for stage in ("decode", "network", "draw"))
+    assert all(0 <= stages[stage]["queue_fill"] <= 1 for stage in ("to_rgb", "network", "track", "draw", "to_yuv"))
     assert report["frames_per_s"] == pytest.approx(8 / report["seconds"])
     assert report["times_the_bound"] == pytest.approx(report["seconds"] / report["bound_seconds"])
     json.dumps(report)

@@ -24,6 +24,7 @@ from cpnpose.media.video import VideoReader, VideoWriter
 from cpnpose.pipeline.follow import Follower, as_estimated, stream_settings, with_weak_people
 from cpnpose.pipeline.options import StreamOptions
 from cpnpose.pipeline.queues import Background
+from cpnpose.pipeline.read_ahead import read_ahead
 from cpnpose.pipeline.segments import SegmentStarts
 from cpnpose.pipeline.stream import run
 from cpnpose.pose.types import Frame, FrameResult, VideoInfo
@@ -76,7 +77,7 @@ def process_video(task: VideoTask, estimator: PoseEstimator, options: StreamOpti
             writer = stack.enter_context(open_writer(task, reader)) if task.outputs.picture is not None else None
             sinks = stack.enter_context(DataSinks(task.outputs, header, overwrite=task.overwrite, resume=task.resume))
             progress = Progress(task.source, expected_frames(task, reader.info), task.progress)  # its clock starts here
-            frames = counted(reader, progress.tally)
+            frames = counted(stack.enter_context(read_ahead(reader)), progress.tally)
             if task.whole_clip:
                 record = measured(task, reader.info, stack, estimator, options)
                 size = (reader.info.height, reader.info.width)
@@ -170,9 +171,9 @@ def measured(
     return record
 
 
-def counted(reader: VideoReader, tally: Tally) -> Iterator[Frame]:
-    """The reader's frames, counted."""
-    for frame in reader:
+def counted(frames: Iterator[Frame], tally: Tally) -> Iterator[Frame]:
+    """The frames, counted."""
+    for frame in frames:
         tally.frames_in += 1
         yield frame
 

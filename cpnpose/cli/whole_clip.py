@@ -21,6 +21,7 @@ from cpnpose.media.video import VideoReader
 from cpnpose.pipeline.fill import FillOptions, fill_gaps
 from cpnpose.pipeline.options import StreamOptions
 from cpnpose.pipeline.person import choose_person, only_person
+from cpnpose.pipeline.read_ahead import read_ahead
 from cpnpose.pipeline.repair import repair_swaps
 from cpnpose.pipeline.smooth import OneEuroFilter
 from cpnpose.pose.types import Frame, FrameResult, Poses
@@ -37,7 +38,8 @@ def measure(
     with (
         JsonlWriter(record, header) as writer,
         InterruptAtRest() as interrupt,
-        closing(estimator.frames(reader, plain)) as results,
+        read_ahead(reader) as frames,
+        closing(estimator.frames(frames, plain)) as results,
     ):
         while True:
             with interrupt.waiting():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -37,6 +38,15 @@ _MAX_READ_ERRORS = 50
 """Errors of the demuxer in a row, without a frame in between, after which the rest of the file is given up."""
 _Decoded = Iterator[tuple[int, VideoFrame]]
 """(pts, frame)"""
+
+
+@dataclass(frozen=True)
+class DecodedFrame:
+    """A frame in the decoder's own colours and size."""
+
+    index: int
+    pts: int
+    image: VideoFrame
 
 
 class VideoReader:
@@ -251,14 +261,22 @@ class VideoReader:
                     return
 
     def __iter__(self) -> Iterator[Frame]:
+        return map(self.frame, self.decoded())
+
+    def decoded(self) -> Iterator[DecodedFrame]:
+        """The frames as the decoder gives them, for :meth:`frame`, which may run in another thread."""
         index = self._first_index
         pending, self._pending = self._pending, None
         while pending is not None:
-            pts, decoded = pending
             if (index - self._first_index) % self._every == 0:
-                yield Frame(index, pts, self.time_base, float(pts * self.time_base), self._convert(decoded))
+                yield DecodedFrame(index, *pending)
             index += 1
             pending = next(self._frames, None)
+
+    def frame(self, decoded: DecodedFrame) -> Frame:
+        """The frame with its image converted."""
+        time_s = float(decoded.pts * self.time_base)
+        return Frame(decoded.index, decoded.pts, self.time_base, time_s, self._convert(decoded.image))
 
     def close(self) -> None:
         """Release the file and its decoder."""

@@ -18,7 +18,14 @@ def upload(images: Sequence[ImageArray], device: torch.device) -> list[Picture]:
 
     To a graphics card they go from page-locked memory, so the copying runs beside whatever other streams compute.
     """
-    return list(images) if device.type == "cpu" else [_on(image, device) for image in images]
+    if device.type == "cpu":
+        return list(images)
+    if device.type != "cuda" or len({image.shape for image in images}) != 1:
+        return [_on(image, device) for image in images]
+    stack = torch.empty((len(images), *images[0].shape), dtype=torch.uint8, pin_memory=True)
+    for place, image in zip(stack.numpy(), images, strict=True):
+        np.copyto(place, image)
+    return list(stack.to(device, non_blocking=True).unbind())
 
 
 def resized(images: Sequence[Picture], height: int, width: int, device: torch.device) -> Tensor:

@@ -29,6 +29,7 @@ from cpnpose.pose.types import Frame, FrameResult, Poses
 from cpnpose.processor import available_cores
 
 _MOST_BYTES = {"cpu": 64 << 20, "cuda": 512 << 20}
+_FOLLOWED_AHEAD = 4
 _MOST_FRAMES = {"cpu": 4, "cuda": 16}
 
 
@@ -77,17 +78,18 @@ def run(
     lead: int = 0,
     watch: Callable[[str, int, int], None] | None = None,
 ) -> Generator[FrameResult, None, None]:
-    """As :func:`run_serial`, with equal results, but decoding (the iteration of ``frames``), detection, cropping and
-    the network run at the same time as each other and as the caller's own work on the results.
+    """As :func:`run_serial`, with equal results, but reading (the iteration of ``frames``), detection, cropping and the
+    network, and tracking run at the same time as each other and as the caller's own work on the results.
 
     Several frames form a chunk: the detector sees them as a batch, the network sees the people of all of them as a
     batch. Several chunks are worked on at the same time. Memory depends on the chunks' size, not on the number of
     frames. An error of any stage is raised here after the results before it. Close the generator (or use it up) to end
     its threads.
 
-    Arguments and results as in :func:`run_serial`; ``frames`` is iterated in another thread. The first ``lead`` frames
-    are only there because later boxes come from their keypoints: they give no results and ``follower`` has seen them.
-    ``watch`` is told how full the queues are, see :class:`~cpnpose.pipeline.queues.Background`.
+    Arguments and results as in :func:`run_serial`; ``frames`` is iterated in another thread, and ``follower`` used in
+    one. The first ``lead`` frames are only there because later boxes come from their keypoints: they give no results
+    and ``follower`` has seen them. ``watch`` is told how full the queues are, see
+    :class:`~cpnpose.pipeline.queues.Background`.
     """
     detector, options = with_weak_people(detector, options or StreamOptions())
     follower = follower or Follower(options)
@@ -109,8 +111,8 @@ def run(
     with ExitStack() as stack:
         # Beside a graphics card, threads that wait actively for each other would only disturb the decoder and encoder.
         share = stack.enter_context(thread_shares(workers if kind == "cpu" else available_cores()))
-        decoded = Background(frames, ahead=size, name="decode", watch=watch)
-        results = stack.enter_context(Background(estimated(decoded), ahead=size, name="estimate", watch=watch))
-        stack.enter_context(decoded)  # is left first, so that nobody waits for more frames
-        for frame, poses in islice(results, lead, None):
-            yield FrameResult(frame, follower.update(frame, poses))
+        read = Background(frames, ahead=size, name="read", watch=watch)
+        found = stack.enter_context(Background(estimated(read), ahead=size, name="estimate", watch=watch))
+        stack.enter_context(read)  # is left first, so that nobody waits for more frames
+        followed = (FrameResult(frame, follower.update(frame, poses)) for frame, poses in islice(found, lead, None))
+        yield from stack.enter_context(Background(followed, ahead=_FOLLOWED_AHEAD, name="track", watch=watch))

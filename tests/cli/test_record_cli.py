@@ -411,11 +411,11 @@ def test_ctrl_c_in_render_says_what_is_there(tracked, video, tmp_path, monkeypat
 
     draw, drawn = cpnpose.media.draw.draw_poses, []
 
-    def interrupted(image, poses, style):
+    def interrupted(image, poses, style, **options):
         if len(drawn) == at:
             os.kill(os.getpid(), signal.SIGINT)
         drawn.append(poses)
-        return draw(image, poses, style)
+        return draw(image, poses, style, **options)
 
     if at:
         monkeypatch.setattr(cpnpose.media.draw, "draw_poses", interrupted)

@@ -197,8 +197,8 @@ def test_damaged_frames_are_counted_in_words_that_fit(
     from cpnpose.cli import video_run
 
     class Damaged(video_run.VideoReader):
-        def __iter__(self) -> Any:
-            yield from super().__iter__()
+        def decoded(self) -> Any:
+            yield from super().decoded()
             self.damaged = count
 
     monkeypatch.setattr(video_run, "VideoReader", Damaged)
