@@ -77,8 +77,8 @@ def decode_dark(maps: Tensor) -> tuple[Tensor, Tensor]:
     n, k, h, w = maps.shape
     grid = _as_in_memory(maps)
     tables = _tables((h, w), grid.shape[3], maps.dtype, maps.device)
-    smooth = _smoothed(grid, tables)
     heat, sharp = _largest(grid, (h, w))
+    smooth = _smoothed(grid, tables)
     _, broad = _largest(smooth, (smooth.shape[1] - 2, smooth.shape[2] - 2))  # none of those outside the map
     near = _at(grid, tables.windows, sharp, tables.joints) @ tables.sharpen
     broad_near = _at(smooth, tables.rings, broad, tables.joints)
