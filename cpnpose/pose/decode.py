@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ _BROAD_STEP = 4
 _GUESS, _CERTAIN = 0.5, 0.7
 """Of a certain joint's value: below the first a joint is guessed, above the second it is seen."""
 _CPU_PEOPLE = 8  # are blurred at once: more would leave the cache
+_CPU_COLUMNS = 8  # are searched at once, at most
 
 
 def decode(maps: Tensor, method: Decoding = "dark") -> tuple[Tensor, Tensor]:
@@ -73,103 +74,144 @@ def decode_dark(maps: Tensor) -> tuple[Tensor, Tensor]:
     scores: the map's largest value / 255 + 0.5.
     """
     n, k, h, w = maps.shape
-    values, first, pixel = _as_in_memory(maps)
-    sharp, heat = _sharp_top(values, first, pixel, (h, w))
-    broad = _broad_top(values, pixel, (h, w))
-    certainty = ((heat / PEAK - _GUESS) / (_CERTAIN - _GUESS)).clamp(0, 1)[:, None]
-    top = broad + (sharp - broad) * certainty
-    top = _inside(top, (h, w))
-    return (top * 4 + 2).view(n, k, 2), (heat / PEAK + 0.5).view(n, k)
+    grid = _as_in_memory(maps)
+    tables = _tables((h, w), grid.shape[3], maps.dtype, maps.device)
+    heat, sharp = _largest(grid, (h, w))
+    smooth = _smoothed(grid, tables)
+    _, broad = _largest(smooth, (smooth.shape[1] - 2, smooth.shape[2] - 2))  # none of those outside the map
+    near = _at(grid, tables.windows, sharp, tables.joints) @ tables.sharpen
+    broad_near = _at(smooth, tables.rings, broad, tables.joints)
+    step, broad_step = _newton_step(torch.cat([near, broad_near]), tables.derivatives).chunk(2)
+    sharp_top = tables.places.index_select(0, sharp) + step
+    broad_top = tables.broad_places.index_select(0, broad).add(broad_step, alpha=_BROAD_STEP)
+    heat = heat / PEAK
+    certainty = ((heat - _GUESS) * (1 / (_CERTAIN - _GUESS))).clamp(0, 1)
+    top = torch.lerp(broad_top, sharp_top, certainty)
+    top = torch.minimum(top.clamp_min(0), tables.limit)
+    return (top * 4 + 2).view(n, k, 2), (heat + 0.5).view(n, k)
 
 
-def _sharp_top(values: Tensor, first: Tensor, pixel: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The top near each map's largest value, (N K, 2) heatmap pixels, and that value, (N K,); arguments as
-    :func:`_as_in_memory` gives them, and (h, w). Outside a map lies its border's value."""
-    h, w = size
-    x, y = _largest(values, first, pixel, size)
-    window = torch.arange(-_SHARP_REACH, _SHARP_REACH + 1, device=values.device)
-    rows, columns = (y[:, None] + window).clamp(0, h - 1), (x[:, None] + window).clamp(0, w - 1)
-    places = (rows[:, :, None] * w + columns[:, None, :]) * pixel + first[:, None, None]
-    around = _at(values, places).float().flatten(1)
-    step = _newton_step(around @ _sharp_smoothing(values.device))
-    return torch.stack([x, y], -1) + step, around[:, around.shape[1] // 2]
+class _Tables(NamedTuple):
+    """What :func:`decode_dark` knows of maps before it sees them. Where a value is means its place in memory, counted
+    from the map's first value."""
 
-
-@functools.lru_cache(maxsize=8)
-def _sharp_smoothing(device: torch.device) -> Tensor:
-    """The matrix from a window's pixels, row by row, to its 9 smoothed middle ones."""
-    line = _blur_line(2 * _SHARP_REACH - 1, _SHARP_SIGMA)
-    along = torch.stack([F.pad(line, (i, 2 - i)) for i in range(3)])  # (3, window)
-    return torch.einsum("ay,bx->yxab", along, along).reshape(along.shape[1] ** 2, 9).to(device)
-
-
-def _broad_top(values: Tensor, pixel: int, size: tuple[int, int]) -> Tensor:
-    """The top of each broadly smoothed map, (N K, 2) heatmap pixels; arguments as in :func:`_sharp_top`.
-
-    So smooth a map is known from every fourth pixel of every fourth row, and these alone are computed.
-    """
-    h, w = size
-    (places_y, down), (places_x, across) = (_broad_smoothing(side, values.dtype, values.device) for side in size)
-    rows, columns = len(down), len(across)
-    smooth = (down @ values.view(-1, h, w * pixel)).view(-1, w, pixel)
-    smooth = (across @ smooth).view(-1, rows, columns, pixel)
-    inner = smooth[:, 1:-1, 1:-1].flatten(1, 2).max(1).indices.flatten()  # (N K,)
-    y, x = inner // (columns - 2) + 1, inner % (columns - 2) + 1
-    ring = torch.arange(-1, 2, device=values.device)
-    grid = smooth.permute(0, 3, 1, 2).reshape(-1, rows * columns)
-    around = grid.gather(1, (y * columns + x)[:, None] + (ring[:, None] * columns + ring).flatten())
-    return torch.stack([places_x[x], places_y[y]], -1) + _newton_step(around.float()) * _BROAD_STEP
+    places: Tensor
+    """(h w, 2) float32: each pixel as x, y."""
+    windows: Tensor
+    """(h w, 25): where the window around each pixel is. Outside a map lies its border's value."""
+    sharpen: Tensor
+    """(25, 9) from a window's pixels, row by row, to its 3x3 smoothed middle ones."""
+    down: Tensor
+    """(rows, h) from the pixels along y to the broadly smoothed values. Outside a map there is nothing."""
+    across: Tensor
+    """(columns, w) the same along x."""
+    broad_places: Tensor
+    """(rows columns, 2) float32: each smoothed value's x, y in heatmap pixels."""
+    rings: Tensor
+    """(rows columns, 9): where each smoothed value and those around it are."""
+    derivatives: Tensor
+    """(8, 9) from 3x3 pixels, row by row, to the derivatives by x, y, y, x, twice y, twice x, both, and -32 times that
+    by twice x."""
+    limit: Tensor
+    """(2,) float32: the last pixel's x, y."""
+    joints: Tensor
+    """(p, 1): where the first values of maps that lie side by side are, counted from that of the first map."""
 
 
 @functools.lru_cache(maxsize=32)
-def _broad_smoothing(length: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Along one axis: where the smoothed values lie, (n,) float32 heatmap pixels, the first and the last of them
-    outside the map, and the (n, length) matrix that computes them. Outside the map there is nothing."""
+def _tables(size: tuple[int, int], pixel: int, dtype: torch.dtype, device: torch.device) -> _Tables:
+    """For maps of (h, w) whose pixels are ``pixel`` places apart."""
+    window = torch.arange(-_SHARP_REACH, _SHARP_REACH + 1)
+    y, x = (torch.arange(side) for side in size)
+    windows = [(along[:, None] + window).clamp(0, len(along) - 1) for along in (y, x)]
+    line = _blur_line(2 * _SHARP_REACH - 1, _SHARP_SIGMA)
+    sharpen = torch.stack([F.pad(line, (i, 2 - i)) for i in range(3)])  # (3, window)
+    broad_y, broad_x = (_broad_places(side) for side in size)
+    first, second, none = torch.tensor([[-0.5, 0.0, 0.5], [1.0, -2.0, 1.0], [0.0, 1.0, 0.0]])
+    by_x, by_y = torch.outer(none, first), torch.outer(first, none)
+    twice_y, twice_x = torch.outer(second, none), torch.outer(none, second)
+    derivatives = torch.stack([by_x, by_y, by_y, by_x, twice_y, twice_x, torch.outer(first, first), -32 * twice_x])
+    tables = _Tables(
+        places=torch.cartesian_prod(y, x).flip(1).float(),
+        windows=_pairs(*windows) * pixel,
+        sharpen=torch.einsum("ay,bx->yxab", sharpen, sharpen).reshape(-1, 9),
+        down=_broad_weights(broad_y, size[0]).to(dtype),
+        across=_broad_weights(broad_x, size[1]).to(dtype),
+        broad_places=torch.cartesian_prod(broad_y, broad_x).flip(1),
+        rings=_pairs(_neighbours(len(broad_y)), _neighbours(len(broad_x))) * pixel,
+        derivatives=derivatives.flatten(1),
+        limit=torch.tensor([size[1] - 1.0, size[0] - 1.0]),
+        joints=torch.arange(pixel)[:, None],
+    )
+    return _Tables(*(table.to(device) for table in tables))
+
+
+def _broad_places(length: int) -> Tensor:
+    """Where along one axis of so many pixels the broadly smoothed values are, (n,) float32, in ascending order but for
+    the last two, which lie outside, one on each side."""
     count = (length - 1) // _BROAD_STEP + 3
     places = (torch.arange(count) - (count - 1) / 2) * _BROAD_STEP + (length - 1) / 2
+    return torch.cat([places[1:-1], places[:1], places[-1:]])
+
+
+def _broad_weights(places: Tensor, length: int) -> Tensor:
+    """(n, length) matrix from pixels to the smoothed values at places (n,). Weights of next to nothing are 0: numbers
+    close to the smallest there are make a product several times as slow."""
     weights = torch.exp(-0.5 * ((places[:, None] - torch.arange(length)) / _BROAD_SIGMA) ** 2)
-    weights /= _BROAD_SIGMA * math.sqrt(2 * math.pi)
-    return places.to(device), weights.to(device, dtype)
+    return torch.where(weights < 1e-9, 0.0, weights) / (_BROAD_SIGMA * math.sqrt(2 * math.pi))
 
 
-def _newton_step(values: Tensor) -> Tensor:
+def _neighbours(count: int) -> Tensor:
+    """(count, 3): the one before, itself and the one after, in the order of :func:`_broad_places`. The last two lack
+    one, and nobody asks for theirs."""
+    itself = torch.arange(count)
+    before, after = itself - 1, itself + 1
+    before[0], after[-3] = count - 2, count - 1
+    return torch.stack([before, itself, after], 1).clamp(0, count - 1)
+
+
+def _pairs(rows: Tensor, columns: Tensor) -> Tensor:
+    """Of rows (h, a) and columns (w, b) around each y and each x: the pixels around each pixel, (h w, a b)."""
+    return (rows[:, None, :, None] * len(columns) + columns[None, :, None, :]).flatten(2).flatten(0, 1)
+
+
+def _smoothed(grid: Tensor, tables: _Tables) -> Tensor:
+    """Maps (n, h, w, p) broadly smoothed: (n, rows, columns, p).
+
+    So smooth a map is known from every fourth pixel of every fourth row, and these alone are computed.
+    """
+    n, h, w, pixel = grid.shape
+    smooth = tables.down @ grid.view(n, h, w * pixel)
+    smooth = smooth.view(-1, w) @ tables.across.T if pixel == 1 else tables.across @ smooth.view(-1, w, pixel)
+    return smooth.view(n, len(tables.down), len(tables.across), pixel)
+
+
+def _newton_step(values: Tensor, to_derivatives: Tensor) -> Tensor:
     """From the middle of 3x3 smoothed pixels (M, 9) to the top of the Gaussian there: (M, 2) as x, y, at most a pixel
     each; 0 where there is no top."""
-    logs = values.clamp_min(1e-3 * PEAK).log().unbind(1)
-    dx = (logs[5] - logs[3]) / 2
-    dy = (logs[7] - logs[1]) / 2
-    dxx = logs[5] - 2 * logs[4] + logs[3]
-    dyy = logs[7] - 2 * logs[4] + logs[1]
-    dxy = (logs[8] - logs[6] - logs[2] + logs[0]) / 4
-    determinant = dxx * dyy - dxy * dxy
-    is_top = (determinant > 1e-6) & (dxx < 0)
-    determinant = torch.where(is_top, determinant, 1.0)
-    move = torch.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], -1) / determinant[:, None]
-    return torch.where(is_top[:, None], move.clamp(-1, 1), 0.0)
+    # Of logarithms so far apart at most, none of the second derivatives is beyond 28.
+    derivatives = to_derivatives @ values.clamp(1e-3 * PEAK, 1e3 * PEAK).log().T
+    slope, slope_turned, twice_y, twice_x, both, ceiling = torch.split(derivatives, [2, 2, 1, 1, 1, 1])
+    determinant = torch.addcmul(twice_x * twice_y, both, both, value=-1)
+    # So the determinant of a top is below the ceiling, which is negative where the curve is a valley.
+    determinant = F.threshold(torch.minimum(determinant, ceiling), 1e-6, math.inf)
+    move = torch.addcmul(both * slope_turned, derivatives[4:6], slope, value=-1) / determinant
+    return move.nan_to_num(0.0).clamp(-1, 1).T  # an overflow in a map is no number here
 
 
-def _as_in_memory(maps: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Maps (N, K, h, w) without a copy, channels-last or not: all values in a row, the place of each map's first value
-    (N K,), and how many places the pixels of a map are apart."""
-    n, k, h, w = maps.shape
-    person = torch.arange(n, device=maps.device)[:, None]
-    joint = torch.arange(k, device=maps.device)
+def _as_in_memory(maps: Tensor) -> Tensor:
+    """Maps (N, K, h, w) as they lie in memory, without a copy, as (n, h, w, p): p maps side by side, K of them where
+    the maps are channels-last, else each by itself."""
     if maps.is_contiguous(memory_format=torch.channels_last) and not maps.is_contiguous():
-        return maps.permute(0, 2, 3, 1).reshape(-1), (person * (h * w * k) + joint).flatten(), k
-    return maps.reshape(-1), ((person * k + joint) * (h * w)).flatten(), 1
+        return maps.permute(0, 2, 3, 1)
+    return maps.reshape(-1, *maps.shape[2:], 1)
 
 
-def _largest(values: Tensor, first: Tensor, pixel: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """x and y, both (N K,), of each map's largest value; arguments as :func:`_as_in_memory` gives them, and (h, w).
-
-    First each column's largest value, then where it is in the best column: several times as fast as an argmax over all
-    pixels.
-    """
-    h, w = size
-    columns = values.view(-1, h, w * pixel).amax(1).float().view(-1, w, pixel)
-    x = columns.transpose(1, 2).reshape(-1, w).argmax(-1)
-    down = torch.arange(h, device=values.device) * (w * pixel)
-    return x, _at(values, (first + x * pixel)[:, None] + down).float().argmax(-1)
+def _largest(grid: Tensor, part: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Of maps (n, h, w, p) the largest value (n p, 1), float32, and its pixel, counted row by row, (n p,). Only as many
+    first rows and columns as ``part`` says are looked at."""
+    by_pooling = grid.device.type == "cpu" and grid.shape[3] > 1
+    return _largest_by_pooling(grid, part) if by_pooling else _largest_by_column(grid, part)
 
 
 def _inside(places: Tensor, size: tuple[int, int]) -> Tensor:
@@ -179,9 +221,36 @@ def _inside(places: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.stack([x.clamp(0, w - 1), y.clamp(0, h - 1)], -1)
 
 
-def _at(values: Tensor, places: Tensor) -> Tensor:
-    """``values[places]`` of values (m,), several times as fast."""
-    return values.index_select(0, places.flatten()).view(places.shape)
+def _largest_by_pooling(grid: Tensor, part: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """:func:`_largest` in one pass over memory. A pooling also tells where it found each value, and on a CPU it is as
+    fast as memory where many numbers lie side by side: those of all maps in several columns."""
+    n, h, w, pixel = grid.shape
+    side = math.gcd(w, part[1], _CPU_COLUMNS)
+    beside = grid.view(n, h, w // side, side * pixel).permute(0, 3, 1, 2)
+    kernel = (part[0], part[1] // side)
+    values, where = F.max_pool2d(beside, kernel, beside.shape[2:], return_indices=True)
+    best, column = values.view(n, side, pixel).max(1, keepdim=True)
+    which = column.add(where.view(n, side, pixel).gather(1, column), alpha=side)
+    return best.float().view(-1, 1), which.flatten()
+
+
+def _largest_by_column(grid: Tensor, part: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """:func:`_largest` by each column's largest value and the place in the best column: several times as fast as an
+    argmax over all pixels."""
+    w, pixel = grid.shape[2:]
+    grid = grid[:, : part[0], : part[1]]
+    column = grid.amax(1, keepdim=True).float().argmax(2, keepdim=True)  # (n, 1, 1, p)
+    best, row = grid.gather(2, column.expand(-1, part[0], 1, pixel)).float().max(1, keepdim=True)
+    return best.view(-1, 1), (row * w + column).flatten()
+
+
+def _at(grid: Tensor, places: Tensor, which: Tensor, joints: Tensor) -> Tensor:
+    """Values (n p, m), float32, of maps (n, h, w, p): of each those where row ``which`` (n p,) of ``places`` says."""
+    n, _, _, pixel = grid.shape
+    index = places.index_select(0, which).view(n, pixel, places.shape[1])
+    if pixel > 1:
+        index = index + joints
+    return grid.flatten(1).gather(1, index.flatten(1)).view(len(which), places.shape[1]).float()
 
 
 def _score_at(maps: Tensor, place: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cpnpose.pose.decode import Decoding, decode, decode_dark
+from cpnpose.pose.decode import Decoding, _largest_by_column, _largest_by_pooling, _tables, decode, decode_dark
 from cpnpose.pose.heatmaps import PEAK, gaussian_targets
 
 SIZE = (64, 48)
@@ -53,8 +53,10 @@ def dark_one_by_one(heatmap: np.ndarray) -> tuple[list[float], float]:
 
 @pytest.mark.parametrize("size", [SIZE, (96, 72), (16, 16), (13, 20), (4, 3)])
 def test_dark_is_its_definition_map_by_map(size: tuple[int, int]) -> None:
-    """Larger and smaller maps than the window, even and odd sides, peaks in corners, seen and guessed joints."""
+    """Larger and smaller maps than the window, even and odd sides, peaks in corners, seen and guessed joints, and maps
+    that are nowhere above 0, as is all that lies outside."""
     maps = rough_maps(6, size) * torch.tensor([1.0, 0.8, 0.65, 0.55, 0.4, 0.1])[:, None, None, None]
+    maps[5] -= 1000
     for form in (maps, maps.contiguous(memory_format=torch.channels_last)):
         found, scores = decode_dark(form)
         wanted = [[dark_one_by_one(maps[n, k].numpy()) for k in range(17)] for n in range(6)]
@@ -102,3 +104,30 @@ def test_every_layout_and_number_format_gives_the_same(method: Decoding) -> None
         torch.testing.assert_close(scores, wanted_scores[: len(form)])
         # guessed joints are smoothed in the maps' own format
         torch.testing.assert_close(xy, wanted_xy[: len(form)], rtol=0, atol=0.5 if method == "dark" else 1e-3)
+
+
+@pytest.mark.parametrize("part", [(64, 48), (62, 46), (3, 1)])
+def test_both_ways_to_the_largest_value_give_the_same(part: tuple[int, int]) -> None:
+    """Whichever way a device takes."""
+    values = torch.randperm(2 * 17 * 64 * 48, generator=torch.Generator().manual_seed(0)).view(2, 64, 48, 17).float()
+    wanted, place = values[:, : part[0], : part[1]].flatten(1, 2).max(1)
+    which = place // part[1] * 48 + place % part[1]
+    for way in (_largest_by_pooling, _largest_by_column):
+        best, found = way(values, part)
+        assert torch.equal(best, wanted.view(-1, 1))
+        assert torch.equal(found, which.flatten())
+
+
+@pytest.mark.parametrize("form", [torch.channels_last, torch.contiguous_format])
+def test_an_overflow_in_a_map_is_a_keypoint_all_the_same(form: torch.memory_format) -> None:
+    maps = rough_maps(1)
+    maps[:, :, 20, 10] = torch.inf
+    found, _ = decode_dark(maps.contiguous(memory_format=form))
+    assert (found - torch.tensor([42.0, 82.0])).abs().max() <= 4
+
+
+def test_no_smoothing_weight_is_so_small_that_it_slows_products_down() -> None:
+    """Below 1e-38 numbers are denormal: the products took six times as long."""
+    tables = _tables((96, 72), 1, torch.float32, torch.device("cpu"))
+    for weights in (tables.down, tables.across):
+        assert weights[weights > 0].min() > 1e-12
