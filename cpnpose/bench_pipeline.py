@@ -25,7 +25,7 @@ from cpnpose.pipeline.detect import Detector
 from cpnpose.pipeline.estimate import PoseNetwork
 from cpnpose.pipeline.follow import Follower, with_weak_people
 from cpnpose.pipeline.options import StreamOptions
-from cpnpose.pipeline.queues import Background
+from cpnpose.pipeline.queues import Background, map_in_order
 from cpnpose.pipeline.read_ahead import read_ahead
 from cpnpose.pipeline.segments import chunks_of, estimate_chunk
 from cpnpose.pipeline.stream import run
@@ -35,7 +35,7 @@ from cpnpose.processor import available_cores
 T = TypeVar("T")
 _CHUNK_FRAMES = {"cpu": 4, "cuda": 16}
 _CHUNK_BYTES = 512 << 20
-_AHEAD = 4
+_AHEAD, _DRAWERS = 4, 2
 STAGES = ("decode", "to_rgb", "detect", "crop", "network", "track", "draw", "to_yuv", "encode")
 _QUEUE_BEHIND = {"to_rgb": "read", "network": "estimate", "track": "track", "draw": "draw", "to_yuv": "convert"}
 """The queue that a stage's results wait in; the other stages hand theirs on directly."""
@@ -231,8 +231,11 @@ def peak_memory_bytes(device: torch.device) -> dict[str, int]:
 
 def _drawn(results: Generator[FrameResult, None, None]) -> Iterator[tuple[Frame, ImageArray]]:
     with closing(results):
-        for result in results:
-            yield result.frame, draw_poses(result.frame.image, result.poses, in_place=True)
+        yield from map_in_order(_picture, results, workers=_DRAWERS, name="draw")
+
+
+def _picture(result: FrameResult) -> tuple[Frame, ImageArray]:
+    return result.frame, draw_poses(result.frame.image, result.poses, in_place=True)
 
 
 def _writer(path: Path, video: Path, reader: VideoReader) -> VideoWriter:

@@ -23,14 +23,16 @@ from cpnpose.formats import Header
 from cpnpose.media.video import VideoReader, VideoWriter
 from cpnpose.pipeline.follow import Follower, as_estimated, stream_settings, with_weak_people
 from cpnpose.pipeline.options import StreamOptions
-from cpnpose.pipeline.queues import Background
+from cpnpose.pipeline.queues import Background, map_in_order
 from cpnpose.pipeline.read_ahead import read_ahead
 from cpnpose.pipeline.segments import SegmentStarts
 from cpnpose.pipeline.stream import run
-from cpnpose.pose.types import Frame, FrameResult, VideoInfo
+from cpnpose.pose.types import Frame, FrameResult, ImageArray, VideoInfo
 
 T = TypeVar("T")
 _AHEAD = 4
+_DRAWERS = 2
+"""Threads that draw: each waits for its turn with Python between two lines."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,11 @@ def process_video(task: VideoTask, estimator: PoseEstimator, options: StreamOpti
             else:
                 results = results_of(frames, sinks, estimator, options)
         stack.enter_context(progress)
-        convert = writer.convert if writer is not None else None
-        # What an earlier run has recorded may be looked at again, for the boxes of the frames behind it.
-        pictures = ((i, draw(i.result, in_place=not i.repeated) if convert else None) for i in results)
+        pictures: Iterator[tuple[Item, ImageArray | None]] = ((item, None) for item in results)
+        if writer is not None:
+            pictures = map_in_order(partial(picture_of, draw), results, workers=_DRAWERS, name="draw")
         drawn = stack.enter_context(Background(closing_with(pictures, results), ahead=_AHEAD, name="draw"))
+        convert = writer.convert if writer is not None else None
         encodable = ((item, convert(image) if convert and image is not None else None) for item, image in drawn)
         ready = stack.enter_context(Background(encodable, ahead=_AHEAD, name="convert"))
         try:
@@ -111,6 +114,12 @@ def process_video(task: VideoTask, estimator: PoseEstimator, options: StreamOpti
             raise
     finish(task, progress, reader, writer, sinks)
     interrupt.check()
+
+
+def picture_of(draw: Draw, item: Item) -> tuple[Item, ImageArray]:
+    """The item and its picture, drawn on the frame itself. Not so where an earlier run has recorded it: such a frame
+    may be looked at again, for the boxes of those behind it."""
+    return item, draw(item.result, in_place=not item.repeated)
 
 
 @dataclass(frozen=True)

@@ -225,7 +225,7 @@ def test_memory_does_not_grow_with_length(network: PoseNetwork, make_frames: Mak
         return most
 
     short, long = most_alive(60), most_alive(300)
-    assert long <= max(short * 1.1, short + 1)
+    assert long <= 1.5 * short
     assert long <= 4 * 6 + 6  # read, chunks under way and waiting, results, those with identities
 
 
