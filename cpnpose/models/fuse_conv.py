@@ -158,14 +158,15 @@ def cudnn_fuses(dtype: torch.dtype, device: torch.device) -> bool:
         return False
     try:
         with torch.inference_mode():
-            conv = nn.Conv2d(16, 16, 3, padding=1).to(device, dtype)
-            probe = FusedConv(16, 16, 3, padding=1, activation="relu").to(device, dtype)
+            conv = nn.Conv2d(16, 16, 3, padding=1)
+            probe = FusedConv(16, 16, 3, padding=1, activation="relu")
             probe.load_state_dict(conv.state_dict())
-            x = torch.linspace(-1, 1, 256, device=device).view(1, 16, 4, 4).to(dtype)
-            x = x.contiguous(memory_format=torch.channels_last)
-            y = conv(x)
-            alone = torch.allclose(probe._cudnn(x, None).float(), y.relu().float(), atol=0.05)
-            return alone and torch.allclose(probe._cudnn(x, x.clone()).float(), (y + x).relu().float(), atol=0.05)
+            probe.to(device, dtype)
+            x = torch.linspace(-1, 1, 256).view(1, 16, 4, 4).contiguous(memory_format=torch.channels_last)
+            y, there = conv(x), x.to(device, dtype)  # on the CPU: cuDNN would have to look for another kernel
+            alone = torch.allclose(probe._cudnn(there, None).float().cpu(), y.relu(), atol=0.05)
+            both = probe._cudnn(there, there.clone()).float().cpu()
+            return alone and torch.allclose(both, (y + x).relu(), atol=0.05)
     except (RuntimeError, AttributeError, TypeError):
         return False
 
