@@ -19,6 +19,8 @@ from cpnpose.models.detector import STRIDES, Detector
 
 _BUCKETS = (1, 4, 16)
 """Batch sizes that are recorded: to record another one takes longer than some images more."""
+_MOST_RECORDINGS = 6
+"""A folder may hold images of many shapes; what is a video's is recorded in two or three."""
 _POOLED_LEVELS = 3
 _JUDGED_AT_ONCE = 6
 """Rounds of :func:`keep_uncovered` before the card is asked whether they were enough."""
@@ -50,7 +52,7 @@ class DetectorGraph(nn.Module):
     def __init__(self, model: Detector, recorder: Recorder = record_graph) -> None:
         super().__init__()
         self.model = model
-        self._dense = GraphedNetwork(_Dense(model), _BUCKETS, recorder)
+        self._dense = GraphedNetwork(_Dense(model), _BUCKETS, recorder, _MOST_RECORDINGS)
         self._anchors: dict[tuple[int, int], tuple[Tensor, list[int]]] = {}
 
     @torch.inference_mode()
@@ -87,6 +89,8 @@ class DetectorGraph(nn.Module):
             (anchors,) = generator(ImageList(images[:1], [(height, width)]), maps)
             per_cell = generator.num_anchors_per_location()
             counts = [h * w * n for (h, w), n in zip(shapes, per_cell, strict=True)]
+            if images.device.type == "cuda":  # other threads use them on streams of their own
+                torch.cuda.current_stream(images.device).synchronize()
             self._anchors[height, width] = anchors, counts
         return self._anchors[height, width]
 

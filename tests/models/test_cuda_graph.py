@@ -44,6 +44,15 @@ def test_each_bucket_is_recorded_once() -> None:
     assert shapes == [(4, 3, 8, 6), (1, 3, 8, 6)]
 
 
+def test_shapes_beyond_the_most_recordings_go_through_the_network() -> None:
+    made, shapes = make()
+    network = GraphedNetwork(Double(), (1, 2, 4), made._recorder, most=2)
+    for size in ((8, 6), (10, 6), (12, 6), (8, 6), (12, 6)):
+        x = torch.randn(3, 3, *size)
+        torch.testing.assert_close(network(x), Double()(x))
+    assert shapes == [(4, 3, 8, 6), (4, 3, 10, 6)]
+
+
 def test_a_result_outlives_the_next_call() -> None:
     network, _ = make()
     x = torch.randn(2, 3, 8, 6)
