@@ -13,6 +13,10 @@ from torch import Tensor
 from cpnpose.pose.types import ImageArray, Picture
 
 
+_LOCKED_BYTES = 64 << 20
+"""Of page-locked memory that a copy to a graphics card starts from: some of such blocks are used in turns."""
+
+
 def upload(images: Sequence[ImageArray], device: torch.device) -> list[Picture]:
     """The images (H, W, 3) uint8 where ``device`` reads them: on a CPU as they are, else as tensors on the device.
 
@@ -22,10 +26,17 @@ def upload(images: Sequence[ImageArray], device: torch.device) -> list[Picture]:
         return list(images)
     if device.type != "cuda" or len({image.shape for image in images}) != 1:
         return [_on(image, device) for image in images]
-    stack = torch.empty((len(images), *images[0].shape), dtype=torch.uint8, pin_memory=True)
-    for place, image in zip(stack.numpy(), images, strict=True):
+    at_once = max(1, _LOCKED_BYTES // max(1, images[0].nbytes))
+    blocks = [_block(images[start : start + at_once], device) for start in range(0, len(images), at_once)]
+    return [image for block in blocks for image in block.unbind()]
+
+
+def _block(images: Sequence[ImageArray], device: torch.device) -> Tensor:
+    """Images of one shape on a graphics card, (N, H, W, 3), brought there by one copy."""
+    block = torch.empty((len(images), *images[0].shape), dtype=torch.uint8, pin_memory=True)
+    for place, image in zip(block.numpy(), images, strict=True):
         np.copyto(place, image)
-    return list(stack.to(device, non_blocking=True).unbind())
+    return block.to(device, non_blocking=True)
 
 
 def resized(images: Sequence[Picture], height: int, width: int, device: torch.device) -> Tensor:
