@@ -12,7 +12,6 @@ from torch import Tensor
 
 from cpnpose.pose.types import ImageArray, Picture
 
-
 _LOCKED_BYTES = 64 << 20
 """Of page-locked memory that a copy to a graphics card starts from: some of such blocks are used in turns."""
 
