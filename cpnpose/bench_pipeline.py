@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,57 +16,22 @@ from typing import Any, TypeVar
 import torch
 
 from cpnpose.api import PoseEstimator
+from cpnpose.bench_stages import CHUNK_FRAMES, stages_in_turn, writer_like
 from cpnpose.errors import InputError
 from cpnpose.media.draw import draw_poses
 from cpnpose.media.video import VideoReader, VideoWriter
 from cpnpose.pipeline.cores import thread_shares
-from cpnpose.pipeline.detect import Detector
-from cpnpose.pipeline.estimate import PoseNetwork
-from cpnpose.pipeline.follow import Follower, with_weak_people
 from cpnpose.pipeline.options import StreamOptions
 from cpnpose.pipeline.queues import Background, map_in_order
 from cpnpose.pipeline.read_ahead import read_ahead
-from cpnpose.pipeline.segments import chunks_of, estimate_chunk
 from cpnpose.pipeline.stream import run
 from cpnpose.pose.types import Frame, FrameResult, ImageArray
 from cpnpose.processor import available_cores
 
 T = TypeVar("T")
-_CHUNK_FRAMES = {"cpu": 4, "cuda": 16}
-_CHUNK_BYTES = 512 << 20
 _AHEAD, _DRAWERS = 4, 2
-STAGES = ("decode", "to_rgb", "detect", "crop", "network", "track", "draw", "to_yuv", "encode")
 _QUEUE_BEHIND = {"to_rgb": "read", "network": "estimate", "track": "track", "draw": "draw", "to_yuv": "convert"}
 """The queue that a stage's results wait in; the other stages hand theirs on directly."""
-
-
-class Stopwatch:
-    """Seconds and items by stage, in the order of the data."""
-
-    def __init__(self) -> None:
-        self.seconds = dict.fromkeys(STAGES, 0.0)
-        self.items = dict.fromkeys(STAGES, 0)
-
-    def time(self, stage: str, items: int, function: Callable[[], T]) -> T:
-        """Call the function and book its time."""
-        start = time.perf_counter()
-        result = function()
-        self.seconds[stage] += time.perf_counter() - start
-        self.items[stage] += items
-        return result
-
-    def iterate(self, stage: str, source: Iterable[T]) -> Iterator[T]:
-        """The items of ``source``, the time to get each booked."""
-        iterator = iter(source)
-        while True:
-            start = time.perf_counter()
-            try:
-                item = next(iterator)
-            except StopIteration:
-                return
-            self.seconds[stage] += time.perf_counter() - start
-            self.items[stage] += 1
-            yield item
 
 
 def pipeline(video: Path, estimator: PoseEstimator, options: StreamOptions, frames: int) -> dict[str, Any]:
@@ -92,7 +56,7 @@ def pipeline(video: Path, estimator: PoseEstimator, options: StreamOptions, fram
         InputError: the video cannot be read or is empty.
     """
     kind = "cuda" if estimator.network.device.type == "cuda" else "cpu"
-    options = replace(options, chunk_frames=options.chunk_frames or _CHUNK_FRAMES[kind])
+    options = replace(options, chunk_frames=options.chunk_frames or CHUNK_FRAMES[kind])
     cores = available_cores()
     with TemporaryDirectory(prefix="cpnpose-") as folder:
         run_at_once(video, Path(folder) / "warm.mp4", estimator, options, min(frames, 8), None)
@@ -147,34 +111,6 @@ def pipeline(video: Path, estimator: PoseEstimator, options: StreamOptions, fram
     }
 
 
-def stages_in_turn(
-    video: Path, result: Path, estimator: PoseEstimator, options: StreamOptions, frames: int
-) -> Stopwatch:
-    """The pipeline in one thread, the time of each stage booked."""
-    watch = Stopwatch()
-    weak, options = with_weak_people(estimator.detector, options)  # as the run does, so that it is the same work
-    detector, network = _timed_detector(weak, watch), _TimedNetwork(estimator.network, watch)
-    follower = Follower(options)
-    with VideoReader(video) as reader, _writer(result, video, reader) as writer:
-        decoded = watch.iterate("decode", islice(reader.decoded(), frames))
-        source = (watch.time("to_rgb", 1, partial(reader.frame, frame)) for frame in decoded)
-        most = options.chunk_frames or _CHUNK_FRAMES["cpu"]
-        for chunk in chunks_of(source, options.detect_every, most, _CHUNK_BYTES):
-            before = watch.seconds["detect"] + watch.seconds["network"]
-            start = time.perf_counter()
-            found = estimate_chunk(chunk, detector, network)  # type: ignore[arg-type]
-            inside = watch.seconds["detect"] + watch.seconds["network"] - before
-            watch.seconds["crop"] += time.perf_counter() - start - inside
-            watch.items["crop"] += sum(map(len, found))
-            for frame, poses in zip(chunk.frames, found, strict=True):
-                poses = watch.time("track", 1, partial(follower.update, frame, poses))
-                image = watch.time("draw", 1, partial(draw_poses, frame.image, poses, in_place=True))
-                picture = watch.time("to_yuv", 1, partial(writer.convert, image))
-                watch.time("encode", 1, partial(writer.write, frame, picture))
-        watch.time("encode", 0, writer.close)
-    return watch
-
-
 def run_at_once(
     video: Path,
     result: Path,
@@ -186,7 +122,7 @@ def run_at_once(
     """The pipeline as ``cpnpose video`` runs it; the number of frames."""
     with ExitStack() as stack:
         reader = stack.enter_context(VideoReader(video))
-        writer = stack.enter_context(_writer(result, video, reader))
+        writer = stack.enter_context(writer_like(result, video, reader))
         source = islice(stack.enter_context(read_ahead(reader)), frames)
         results = run(source, estimator.detector, estimator.network, options, watch=watch)
         drawn = stack.enter_context(Background(_drawn(results), ahead=_AHEAD, name="draw", watch=watch))
@@ -197,7 +133,7 @@ def recode(video: Path, result: Path, frames: int) -> int:
     """Decoding and encoding at the same time, with nothing in between; the number of frames."""
     with ExitStack() as stack:
         reader = stack.enter_context(VideoReader(video))
-        writer = stack.enter_context(_writer(result, video, reader))
+        writer = stack.enter_context(writer_like(result, video, reader))
         source = islice(stack.enter_context(read_ahead(reader)), frames)
         images = ((frame, frame.image) for frame in source)
         return _written(stack.enter_context(Background(images, ahead=_AHEAD, name="read")), writer, None)
@@ -238,27 +174,5 @@ def _picture(result: FrameResult) -> tuple[Frame, ImageArray]:
     return result.frame, draw_poses(result.frame.image, result.poses, in_place=True)
 
 
-def _writer(path: Path, video: Path, reader: VideoReader) -> VideoWriter:
-    info = reader.info
-    return VideoWriter(path, size=(info.height, info.width), time_base=reader.time_base, source=video, fps=info.fps)
-
-
 def _mean(values: list[float]) -> float | None:
     return sum(values) / len(values) if values else None
-
-
-def _timed_detector(detector: Detector, watch: Stopwatch) -> Detector:
-    return lambda images, indices=None: watch.time("detect", len(images), lambda: detector(images, indices))
-
-
-class _TimedNetwork:
-    """A pose network whose time is booked."""
-
-    def __init__(self, network: PoseNetwork, watch: Stopwatch) -> None:
-        self._network, self._watch = network, watch
-
-    def __call__(self, crops: Any) -> Any:
-        return self._watch.time("network", len(crops), lambda: self._network(crops))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._network, name)

@@ -28,7 +28,7 @@ from cpnpose.bench_timing import race
 from cpnpose.errors import InputError, OptionError
 from cpnpose.models.cpn import Architecture
 from cpnpose.pipeline.options import StreamOptions
-from cpnpose.pose.decode import decode_published
+from cpnpose.pose.decode_published import decode_published
 from cpnpose.pose.keypoints import OKS_SIGMAS
 from cpnpose.pose.types import Poses
 

@@ -18,7 +18,7 @@ from cpnpose.errors import CpnposeError, InputError, OptionError, OutputError
 if TYPE_CHECKING:
     from cpnpose.api import PoseEstimator
     from cpnpose.cli.drawing import Draw
-    from cpnpose.cli.video_run import VideoTask
+    from cpnpose.cli.video_task import VideoTask
     from cpnpose.pipeline.options import StreamOptions
 
 
@@ -147,7 +147,7 @@ def video(
     from cpnpose.api import PoseEstimator
     from cpnpose.cli.drawing import make_drawer
     from cpnpose.cli.progress import say_notes
-    from cpnpose.cli.video_run import VideoTask, open_reader
+    from cpnpose.cli.video_task import VideoTask, open_reader
     from cpnpose.media.source import is_stored
     from cpnpose.pipeline.memory import keep_freed_memory
     from cpnpose.pipeline.options import ModelOptions, StreamOptions

@@ -194,14 +194,14 @@ def test_start_end_and_no_track(cpnpose: Run, clip: Path, tmp_path: Path) -> Non
 def test_damaged_frames_are_counted_in_words_that_fit(
     cpnpose: Run, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, told: str
 ) -> None:
-    from cpnpose.cli import video_run
+    from cpnpose.cli import video_task
 
-    class Damaged(video_run.VideoReader):
+    class Damaged(video_task.VideoReader):
         def decoded(self) -> Any:
             yield from super().decoded()
             self.damaged = count
 
-    monkeypatch.setattr(video_run, "VideoReader", Damaged)
+    monkeypatch.setattr(video_task, "VideoReader", Damaged)
     done = cpnpose("video", clip, "--out", tmp_path / "o.json")
     assert done.exit_code == 0, done.stderr
     assert f"cpnpose: {clip}: {told} could not be decoded, or only in part" in done.stderr.splitlines()

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cpnpose.pose.decode import decode, decode_dark, decode_published
+from cpnpose.pose.decode import decode, decode_dark
+from cpnpose.pose.decode_published import decode_published
 from cpnpose.pose.heatmaps import (
     PEAK,
     gaussian_targets,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from cpnpose.pose.decode import decode_published
+from cpnpose.pose.decode_published import decode_published
 from cpnpose.pose.heatmaps import gaussian_targets
 
 
