@@ -9,7 +9,9 @@ that lands where its left or right counterpart was, is mostly an error: it raise
 places are damped while a place that lasts is reached. So that such joints do not stay behind a person who moves, they
 are carried along with the joints that are seen well. Where the whole person's left and right change places from one
 frame to the next, as they do with people seen from behind, the joints are kept apart until that has lasted, and change
-places at once then: otherwise all would pass through the middle of the body. And the cutoff does not rise in proportion
+places at once then: otherwise all would pass through the middle of the body. Until then joints that are as near to the
+one side as to the other go with the rest, so that no leg crosses the other, and of somebody who stands still a joint
+that alone goes to its counterpart stays where it is. And the cutoff does not rise in proportion
 to the speed from the start: the slow speeds of a resting joint are mostly noise and raise it little, so that it can
 rise the more where a joint really moves, and a swinging arm is not left behind.
 """
@@ -43,6 +45,10 @@ EXCHANGED_HELD_S = (0.3, 1.0)
 """A person whose left and right have changed places is believed after so many seconds: at least, and at most."""
 EXCHANGED_HELD_SHARE = 0.1
 """In between, after this share of the time for which they have been where they are."""
+EXCHANGED_ALONG = 1.2
+"""With a person's shoulders, those pairs of joints change places too whose way is then at most so many times as far."""
+STILL_SPEED = 0.1
+"""A person who moves by less than so many sizes per second stands still. From 0.03 to 0.2 makes little difference."""
 _FLIP = np.array(FLIP_INDEX)
 SHOULDER = 5
 """Left shoulder. Only where both shoulders have changed places has the whole person: legs and arms cross in walking."""
@@ -112,17 +118,19 @@ class OneEuroFilter:
         known = np.isfinite(measured)
         measured = np.where(known, measured, self._smooth_xy[rows])
         scale = self._size[rows, None, None]
-        held = self._hold(rows, measured, step, scale)
+        held, doubted = self._hold(rows, measured, step, scale)
         measured = np.where(held, measured[:, _FLIP], measured)
         scores = poses.keypoint_scores[named]
         scores = np.where(held[..., 0], scores[:, _FLIP], scores)
         before, speed = self._smooth_xy[rows], self._speed[rows]
-        belief = _belief(measured, before, scores, scale)
+        beside = _beside(measured, before, scale)
+        astray = beside & doubted
+        belief = np.where(astray, 0.0, _belief(beside, scores))[..., None]
         moved = (measured - before) / (step * scale)
         speed = speed + _share(self.options.derivative_cutoff_hz, step) * belief * (moved - speed)
         pace = _length(speed)[..., None] * belief
         rise = self.options.beta * np.square(pace) / np.maximum(pace + self.options.calm_speed, 1e-9)
-        share = _share(self.options.min_cutoff_hz + rise, step)
+        share = np.where(astray[..., None], 0.0, _share(self.options.min_cutoff_hz + rise, step))
         weight = np.square(belief)
         body = (weight * share * (measured - before)).sum(axis=1, keepdims=True)
         before = before + (1.0 - belief) * body / np.maximum(weight.sum(axis=1, keepdims=True), 1.0)
@@ -133,20 +141,27 @@ class OneEuroFilter:
         keypoints[named] = np.where(known, smooth, keypoints[named])
         return replace(poses, keypoints_xy=keypoints, raw_keypoints_xy=raw)
 
-    def _hold(self, rows: IntArray, measured: Array, step: Array, scale: Array) -> npt.NDArray[np.bool_]:
+    def _hold(
+        self, rows: IntArray, measured: Array, step: Array, scale: Array
+    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         """Which joints have changed places with their counterparts, of people who have not done so for long enough to
-        be believed, (N, 17, 1). Of those who are believed from now on, joints change places in the filter's state."""
-        joints, nearer = _exchanged(measured, self._smooth_xy[rows], scale)
-        exchanged, seconds = joints[:, SHOULDER], step[:, 0, 0]
+        be believed, (N, 17, 1); and which people did so lately and stand still, (N, 1). Of those who are believed from
+        now on, joints change places in the filter's state."""
+        exchanged, along = _exchanged(measured, self._smooth_xy[rows], scale)
+        seconds = step[:, 0, 0]
         lasted = np.maximum(self._exchanged_s[rows] + np.where(exchanged, seconds, -seconds), 0.0)
         believed = exchanged & (lasted > (EXCHANGED_HELD_SHARE * self._sided_s[rows]).clip(*EXCHANGED_HELD_S))
         if believed.any():
-            change = believed[:, None, None] & nearer[..., None]
+            change = believed[:, None, None] & along[..., None]
             for state in (self._smooth_xy, self._speed):
                 state[rows] = np.where(change, state[rows][:, _FLIP], state[rows])
-        self._exchanged_s[rows] = np.where(believed, 0.0, lasted)
+        lasted = np.where(believed, 0.0, lasted)
+        self._exchanged_s[rows] = lasted
         self._sided_s[rows] = np.where(believed, 0.0, self._sided_s[rows] + np.where(exchanged, 0.0, seconds))
-        return (joints & ~believed[:, None])[..., None]
+        doubted = lasted > 0
+        if doubted.any():
+            doubted &= _length(np.median(self._speed[rows], axis=1)) < STILL_SPEED
+        return (along & (exchanged & ~believed)[:, None])[..., None], doubted[:, None]
 
     def _forget(self, time_s: float) -> None:
         age = time_s - self._last_s
@@ -177,27 +192,35 @@ class OneEuroFilter:
 
 
 def _exchanged(measured: Array, before: Array, scale: Array) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Which joints and their left or right counterparts have both gone to where the other one was, (N, 17), of people
-    whose shoulders have; and which are at all nearer to there. Arguments as in :func:`_belief`."""
+    """Whose shoulders have both gone to where the other one was, (N,); and which joints and their left or right
+    counterparts, (N, 17), change places with them. Arguments as in :func:`_beside`."""
     ways = (_length(measured - before), _length(measured - before[:, _FLIP]))
     stay, change = (np.hypot(way, way[:, _FLIP]) / math.sqrt(2.0) for way in ways)
-    exchanged = (stay > EXCHANGED_FROM * scale[..., 0]) & (change < 0.8 * stay)
-    return exchanged & exchanged[:, SHOULDER : SHOULDER + 1], change < stay
+    shoulders = (stay[:, SHOULDER] > EXCHANGED_FROM * scale[:, 0, 0]) & (change[:, SHOULDER] < 0.8 * stay[:, SHOULDER])
+    return shoulders, change < EXCHANGED_ALONG * stay
 
 
-def _belief(measured: Array, before: Array, scores: FloatArray, scale: Array) -> Array:
-    """How far each joint's jump is believed, (N, 17, 1) in [0, 1].
+def _beside(measured: Array, before: Array, scale: Array) -> npt.NDArray[np.bool_]:
+    """Which joints have jumped to where their left or right counterparts were, (N, 17).
 
     Args:
         measured, before: (N, 17, 2) places now and, smoothed, in the frame before; pixels.
-        scores: (N, 17) keypoint scores.
         scale: (N, 1, 1) sizes of the people in pixels.
     """
-    heat = np.where(np.isnan(scores), 0.5, scores.astype(np.float64)) - 0.5
     jump, beside = _length(measured - before), _length(measured - before[:, _FLIP])
-    exchanged = (jump > EXCHANGED_FROM * scale[..., 0]) & (beside < 0.8 * jump)
-    belief: Array = np.where(exchanged, EXCHANGED_BELIEF, 1.0) * (heat / SURE_HEAT).clip(0.0, 1.0)
-    return belief[..., None]
+    return (jump > EXCHANGED_FROM * scale[..., 0]) & (beside < 0.8 * jump)
+
+
+def _belief(beside: npt.NDArray[np.bool_], scores: FloatArray) -> Array:
+    """How far each joint's jump is believed, (N, 17) in [0, 1].
+
+    Args:
+        beside: (N, 17) which joints have jumped to the other side.
+        scores: (N, 17) keypoint scores.
+    """
+    heat = np.where(np.isnan(scores), 0.5, scores.astype(np.float64)) - 0.5
+    belief: Array = np.where(beside, EXCHANGED_BELIEF, 1.0) * (heat / SURE_HEAT).clip(0.0, 1.0)
+    return belief
 
 
 def _length(vectors: Array) -> Array:

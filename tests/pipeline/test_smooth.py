@@ -12,6 +12,7 @@ from cpnpose.pose.types import Poses
 
 RATES = [10.0, 30.0, 60.0]
 WRIST = 9
+KNEES, ANKLES = [13, 14], [15, 16]
 
 
 def people(keypoints: np.ndarray, height: float, ids: list[int] | None = None) -> Poses:
@@ -140,6 +141,75 @@ def test_sides_that_were_seen_for_long_are_given_up_later(fps: float) -> None:
     changes = np.abs(smooth(path, fps, height) - turned)[:, sides].max(axis=(1, 2))
     assert changes[int(11.9 * fps)] > 50
     assert changes[int(12.2 * fps) :].max() < 1e-3
+
+
+def from_behind(height: float) -> np.ndarray:
+    """(17, 2) somebody whose knees and ankles are close together."""
+    pose = np.random.default_rng(2).uniform(0, height, (17, 2))
+    pose[[5, 6, 7, 8, 11, 12]] = [(100, 80), (170, 80), (90, 110), (180, 110), (110, 160), (160, 160)]
+    pose[KNEES + ANKLES] = [(129, 220), (141, 220), (130, 280), (140, 280)]
+    return pose
+
+
+@pytest.mark.parametrize("fps", RATES)
+def test_legs_close_together_go_with_the_sides_of_the_body(fps: float) -> None:
+    """Otherwise they cross each other wherever the network exchanges left and right for a moment."""
+    pose = from_behind(300.0)
+    turned = pose[list(FLIP_INDEX)]
+    path = np.tile(pose, (int(16 * fps), 1, 1))
+    path[int(11 * fps) : int(11.8 * fps)] = turned
+    assert np.abs(smooth(path, fps, 300.0) - pose)[:, KNEES + ANKLES].max() < 1e-3
+    path[int(11 * fps) :] = turned
+    result = smooth(path, fps, 300.0)
+    sides = np.sign(result[:, [5, *KNEES[:1], *ANKLES[:1]], 0] - result[:, [6, *KNEES[1:], *ANKLES[1:]], 0])
+    assert (sides == sides[:, :1]).all()
+    assert np.abs(result - turned)[int(12.2 * fps) :, KNEES + ANKLES].max() < 1e-3
+
+
+@pytest.mark.parametrize("fps", RATES)
+def test_an_arm_does_not_cross_the_back_while_the_sides_are_in_doubt(fps: float) -> None:
+    """Shoulders are exchanged, then both on one side, while the right elbow is taken for the left one."""
+    pose, right_elbow = from_behind(300.0), 8
+    start, middle, end = (int(second * fps) for second in (11, 11.5, 11.9))
+    path = np.tile(pose, (int(16 * fps), 1, 1))
+    path[start:end, right_elbow] = pose[7] + (5, 0)
+    alone = np.abs(smooth(path, fps, 300.0) - pose)[:, [5, 6, right_elbow]].max()
+    path[start:middle, [5, 6]] = pose[[6, 5]]
+    path[middle:end, 5] = pose[6]
+    assert alone > 50
+    assert np.abs(smooth(path, fps, 300.0) - pose)[:, [5, 6, right_elbow]].max() < 1
+    path[start:, right_elbow] = pose[7] + (5, 0)
+    path[end:, [5, 6]] = pose[[5, 6]]
+    assert np.abs(smooth(path, fps, 300.0) - path)[int(12.7 * fps) :, right_elbow].max() < 10, "it has lasted"
+
+
+@pytest.mark.parametrize("fps", RATES)
+@pytest.mark.parametrize(("speed", "stays"), [(0.0, True), (0.4, False)])
+def test_ankles_of_somebody_who_walks_are_not_held_by_doubts(fps: float, speed: float, stays: bool) -> None:
+    """The sides are in doubt for as long as they were exchanged."""
+    height, left_ankle = 300.0, 15
+    pose = from_behind(height)
+    pose[ANKLES] = [(110, 280), (160, 280)]
+    path = np.tile(pose, (int(11 * fps), 1, 1))
+    path[..., 0] += speed * height * np.arange(len(path))[:, None] / fps
+    exchange, back = int(8 * fps), int(8.6 * fps)
+    path[exchange:back] = path[exchange:back, list(FLIP_INDEX)]
+    path[back:, left_ankle, 0] += 45
+    behind = (path - smooth(path, fps, height))[:, left_ankle, 0]
+    assert bool(behind[int(9 * fps)] > 44) is stays
+    assert np.abs(behind[int(9.7 * fps) :]).max() < 15
+
+
+@pytest.mark.parametrize("fps", RATES)
+@pytest.mark.parametrize("seconds", [2, 15])
+def test_somebody_who_turns_round_is_followed_also_where_an_arm_is_hidden(fps: float, seconds: int) -> None:
+    pose = from_behind(300.0)
+    path = np.tile(pose, (int((seconds + 4) * fps), 1, 1))
+    path[int(seconds * fps) :] = pose[list(FLIP_INDEX)]
+    path[int(seconds * fps) :, 8] = path[-1, 7] + (-20, 10)
+    left = np.abs(smooth(path, fps, 300.0) - path)[:, 5:].max(axis=(1, 2))
+    assert left[int((seconds + 1.5) * fps) :].max() < 15
+    assert left[-1] < 2
 
 
 def test_joints_change_their_sides_together() -> None:
