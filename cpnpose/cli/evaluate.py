@@ -21,7 +21,7 @@ def evaluate_command(
     data: Annotated[Path, typer.Option(help="Folder that the annotations' file names start from.")],
     boxes: Annotated[str, typer.Option(help="gt, detector, or a COCO detections file.")] = "gt",
     weights: Annotated[str, typer.Option(help="Pose weights: a name of the manifest or a file.")] = "default",
-    detector: Annotated[str, typer.Option(help="Detector for --boxes detector.")] = "default",
+    detector: Annotated[str, typer.Option(help="Name of the detector for --boxes detector.")] = "default",
     detector_weights: Annotated[Path | None, typer.Option(help="A weights file in place of the named one.")] = None,
     flip: Annotated[bool, typer.Option(help="Flip test.")] = True,
     fast: Annotated[bool, typer.Option(help="GlobalNet's finest map only.")] = False,

@@ -176,6 +176,11 @@ def test_validation_without_keypoints_is_told(data: tuple[Path, Path], tmp_path:
         (("--detector", "person-detector"), "--detector has no effect with --boxes gt; leave it out, or use --boxes"),
         (("--boxes", "gt", "--detector-weights", "d.safetensors"), "--detector-weights has no effect with --boxes gt;"),
         (("--boxes", "b.json", "--detector", "none"), "--detector has no effect with --boxes b.json;"),
+        (
+            ("--boxes", "detector", "--detector", "none"),
+            "--boxes detector needs a detector, and --detector none is none; "
+            "use --boxes gt, or name one of: person-detector, fasterrcnn_resnet50_fpn_v2, ",
+        ),
         (("--oks-nms", 0.9), "--oks-nms has no effect with --boxes gt: its poses are all kept; leave it out"),
     ],
 )
