@@ -6,6 +6,8 @@ import csv
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from fractions import Fraction
@@ -134,6 +136,19 @@ def test_smooth_one_person_tells_that_others_are_left_out(tracked, tmp_path):
     assert result.stderr.endswith("one.jsonl (1 other person was left out)\n")
     assert all(list(frame.poses.track_ids) in ([], [1]) for frame in read_record(tmp_path / "one.jsonl")[1])
     assert "left out" not in run("smooth", tracked).stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
+@pytest.mark.parametrize(
+    ("redirection", "told"),
+    [("> /dev/full", "cannot write to standard output (No space left"), (">&-", "standard output is closed; open it")],
+)
+def test_standard_output_that_takes_nothing_is_told(tracked, redirection, told):
+    command = f"{sys.executable} -m cpnpose track {tracked} --out - {redirection}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"cpnpose: error: {told}")
+    assert done.returncode == 4
 
 
 def test_convert_to_a_named_file_and_one_person(tracked, tmp_path):
