@@ -96,9 +96,9 @@ def _parse_size(text: str) -> tuple[int, int]:
 
 
 def _show(report: dict[str, Any]) -> None:
-    from rich.console import Console
+    from cpnpose.cli.tables import output_console
 
-    console = Console()
+    console = output_console()
     console.print(", ".join(f"{key} {value}" for key, value in report["machine"].items()), highlight=False)
     network, decoding = report["network"], report["decoding"]
     name = f"{network['architecture']} {'x'.join(map(str, network['input_size']))}, batch {network['batch']}"
