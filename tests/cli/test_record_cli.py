@@ -159,6 +159,9 @@ def test_convert_to_a_named_file_and_one_person(tracked, tmp_path):
     assert result.exit_code == 0, result.output
     assert len(json.loads((tmp_path / "coco.json").read_text())) == 50
     assert result.stderr == f"cpnpose: 50 frames -> {tmp_path / 'coco.json'} (1 other person was left out)\n"
+    result = run("convert", tracked, "--to", "trc", "--out", tmp_path)
+    assert result.exit_code == 4
+    assert f"cannot write {tmp_path}: it is a folder" in result.stderr
     result = run("convert", tracked, "--to", "trc", "--person", "id:7", "--out", tmp_path / "you.trc")
     assert result.exit_code == 3
     assert "1, 2" in result.stderr
