@@ -17,7 +17,7 @@ from cpnpose.pipeline.detect import Detector
 from cpnpose.pipeline.detection_file import FileDetector, load_boxes
 from cpnpose.pipeline.device import check_precision
 from cpnpose.pipeline.estimate import load_pose_network
-from cpnpose.pipeline.load_detector import load_detector, number_formats
+from cpnpose.pipeline.load_detector import detector_names, load_detector, number_formats
 from cpnpose.pose.decode import Decoding
 from cpnpose.pose.oks import oks
 from cpnpose.pose.types import Detections, ImageArray, PersonCrops, Poses, Preprocessing
@@ -84,6 +84,11 @@ class EvaluationOptions:
     0.9."""
 
     def __post_init__(self) -> None:
+        if self.boxes == "detector" and self.detector == "none":
+            raise OptionError(
+                "--boxes detector needs a detector, and --detector none is none; use --boxes gt, or name one of: "
+                f"{', '.join(detector_names())}"
+            )
         if self.boxes != "detector":
             for name, default in (("detector", "default"), ("detector_weights", None)):
                 if getattr(self, name) != default:

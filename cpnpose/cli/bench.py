@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from cpnpose.cli import pipeline_arguments as args
+from cpnpose.cli.effects import refuse_idle
+from cpnpose.cli.say import say_note
 from cpnpose.errors import OptionError
 
 
@@ -46,6 +48,17 @@ def bench_command(
     Networks that are compared are initialised randomly and measured in turns in one run, so their ratios hold where
     their times do not. Calls that other programs disturbed are left out where there are others.
     """
+    if video is None:
+        networks = {
+            "--weights": weights != "default",
+            "--detector": detector != "default",
+            "--detector-weights": detector_weights is not None,
+            "--detect-every": detect_every != 1,
+            "--flip": flip,
+            "--fast": fast,
+        }
+        refuse_idle(networks, "what is measured without a video has networks of its own; name a video by --video")
+
     from cpnpose.bench import BenchOptions, bench
     from cpnpose.pipeline.options import ModelOptions, StreamOptions
 
@@ -66,6 +79,8 @@ def bench_command(
             limit_s=limit,
         )
     )
+    for note in report.get("pipeline", {}).get("notes", []):
+        say_note(note)
     if as_json:
         typer.echo(json.dumps(report, indent=2))
     else:
@@ -81,9 +96,9 @@ def _parse_size(text: str) -> tuple[int, int]:
 
 
 def _show(report: dict[str, Any]) -> None:
-    from rich.console import Console
+    from cpnpose.cli.tables import output_console
 
-    console = Console()
+    console = output_console()
     console.print(", ".join(f"{key} {value}" for key, value in report["machine"].items()), highlight=False)
     network, decoding = report["network"], report["decoding"]
     name = f"{network['architecture']} {'x'.join(map(str, network['input_size']))}, batch {network['batch']}"
@@ -96,6 +111,7 @@ def _show(report: dict[str, Any]) -> None:
     ]
     if "pipeline" in report:
         pipeline = dict(report["pipeline"])
+        del pipeline["notes"]  # are told on standard error
         tables.append(("stages of the pipeline, one after the other", pipeline.pop("stages")))
         for name, amount in pipeline.pop("peak_memory_bytes").items():
             pipeline[f"peak_memory_{name}_MB"] = amount / 1e6

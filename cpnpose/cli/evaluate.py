@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cpnpose.cli.outputs import check_reports
 from cpnpose.cli.say import say_note
 from cpnpose.errors import OptionError
 
@@ -21,7 +22,7 @@ def evaluate_command(
     data: Annotated[Path, typer.Option(help="Folder that the annotations' file names start from.")],
     boxes: Annotated[str, typer.Option(help="gt, detector, or a COCO detections file.")] = "gt",
     weights: Annotated[str, typer.Option(help="Pose weights: a name of the manifest or a file.")] = "default",
-    detector: Annotated[str, typer.Option(help="Detector for --boxes detector.")] = "default",
+    detector: Annotated[str, typer.Option(help="Name of the detector for --boxes detector.")] = "default",
     detector_weights: Annotated[Path | None, typer.Option(help="A weights file in place of the named one.")] = None,
     flip: Annotated[bool, typer.Option(help="Flip test.")] = True,
     fast: Annotated[bool, typer.Option(help="GlobalNet's finest map only.")] = False,
@@ -37,9 +38,7 @@ def evaluate_command(
     results: Annotated[Path | None, typer.Option(help="Write the predictions as a COCO results file.")] = None,
 ) -> None:
     """Measure a pose network on annotated images by COCO's rules."""
-    from rich.console import Console
-
-    from cpnpose.cli.tables import print_table
+    from cpnpose.cli.tables import output_console, print_table
     from cpnpose.evaluate import EvaluationOptions, evaluate_pose, write_json
     from cpnpose.pipeline.memory import keep_freed_memory
 
@@ -51,21 +50,22 @@ def evaluate_command(
         decoding=None if decoding == "weights" else decoding,  # type: ignore[arg-type]
         device=device, precision=precision, batch=batch, oks_nms=oks_nms,
     )  # fmt: skip
+    check_reports({"--report": report, "--results": results}, (annotations, boxes, weights, detector_weights))
     keep_freed_memory()
     measured = evaluate_pose(options)
     for note in measured.notes:
         say_note(note)
+    for path, content in ((report, measured.report), (results, measured.results)):
+        if path is not None:
+            write_json(path, content)
     protocol = measured.report["protocol"]
-    console = Console()
+    console = output_console()
     protocol_text = ", ".join(f"{key}: {value}" for key, value in protocol.items())
     console.print(protocol_text, markup=False, highlight=False)
     print_table(console, list(measured.metrics), [[f"{value:.1f}" for value in measured.metrics.values()]], names=False)
     console.print(f"PCK within {protocol['pck_alpha']} of the box's longer side, percent", highlight=False)
     print_table(console, ("joint", "left", "right", "middle"), _pck_rows(measured.report["pck"]))
     console.print(f"mean 1 - OKS: {measured.report['mean_oks_error']} over {measured.report['people']} people")
-    for path, content in ((report, measured.report), (results, measured.results)):
-        if path is not None:
-            write_json(path, content)
 
 
 def _pck_rows(pck: dict[str, float]) -> list[list[str]]:

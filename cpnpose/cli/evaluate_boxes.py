@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cpnpose.cli.arguments import parse_size
+from cpnpose.cli.outputs import check_reports
 
 _RAW_SCORE = 0.02
 _RAW_NMS = 0.95
@@ -34,9 +35,7 @@ def evaluate_boxes_command(
 ) -> None:
     """Measure a detector of people on annotated images by COCO's rules, and find the thresholds that suit it."""
 
-    from rich.console import Console
-
-    from cpnpose.cli.tables import print_table
+    from cpnpose.cli.tables import output_console, print_table
     from cpnpose.evaluate import write_json
     from cpnpose.evaluate_box_truth import check_sizes, read_truth
     from cpnpose.evaluate_boxes import box_metrics, detect_all, recall_by_height, suppressed, sweep_thresholds
@@ -45,6 +44,7 @@ def evaluate_boxes_command(
     from cpnpose.training.distributed import check_one_process
 
     check_one_process("evaluate-boxes")
+    check_reports({"--report": report}, (annotations, detector_weights))
     truth = read_truth(annotations)
     check_sizes(truth)  # told before a detector works
     find = load_detector(
@@ -61,19 +61,7 @@ def evaluate_boxes_command(
     thresholds = sweep_thresholds(truth, raw)
     chosen = thresholds["best"]["nms"] if nms is None else nms
     metrics = box_metrics(truth, suppressed(raw, chosen))
-    console = Console()
-    title = f"{detector_weights or detector}: boxes of people on {len(raw)} images, NMS {chosen:g}"
-    console.print(title, markup=False, highlight=False)
-    print_table(console, list(metrics), [[f"{value:.1f}" for value in metrics.values()]], names=False)
-    best = thresholds["best"]
-    console.print(f"best NMS by AP50: {best['nms']:g}; there, of people above 32x32 pixels:")
-    for name, measure in (("score", "F2"), ("track_score", "F1")):
-        row = best[name]
-        figures = f"precision {row['precision']:g} %, recall {row['recall']:g} %"
-        console.print(f"  {name} by the best {measure}: {row['threshold']:g} ({figures})")
     heights = recall_by_height(truth, suppressed(raw, chosen), find.score)
-    told = ", ".join(f"{name}: {row['recall']:g} % of {row['people']}" for name, row in heights.items())
-    console.print(f"found at the default score {find.score:g}, by height in pixels of a 640x480 image: {told}")
     if report is not None:
         content = {
             **metrics,
@@ -86,3 +74,15 @@ def evaluate_boxes_command(
             "recall_by_height": heights,
         }
         write_json(report, content)
+    console = output_console()
+    title = f"{detector_weights or detector}: boxes of people on {len(raw)} images, NMS {chosen:g}"
+    console.print(title, markup=False, highlight=False)
+    print_table(console, list(metrics), [[f"{value:.1f}" for value in metrics.values()]], names=False)
+    best = thresholds["best"]
+    console.print(f"best NMS by AP50: {best['nms']:g}; there, of people above 32x32 pixels:")
+    for name, measure in (("score", "F2"), ("track_score", "F1")):
+        row = best[name]
+        figures = f"precision {row['precision']:g} %, recall {row['recall']:g} %"
+        console.print(f"  {name} by the best {measure}: {row['threshold']:g} ({figures})")
+    told = ", ".join(f"{name}: {row['recall']:g} % of {row['people']}" for name, row in heights.items())
+    console.print(f"found at the default score {find.score:g}, by height in pixels of a 640x480 image: {told}")

@@ -98,7 +98,7 @@ def images(
         remedy = "leave --no-draw out" if no_draw else "name their folder by --out, or leave it out"
         refuse_idle(drawing, f"no images are drawn; {remedy}")
     names = [path.relative_to(base).as_posix() for path in paths]
-    refuse(outputs, [str(path) for path in paths], overwrite=overwrite)
+    refuse(outputs, [str(path) for path in (*paths, *([boxes] if boxes else []))], overwrite=overwrite)
     drawn: list[Path] = []
     if outputs.picture is not None:
         single = len(names) == 1 and not (out is not None and is_folder(out))

@@ -70,7 +70,7 @@ def process_images(task: ImageSet, estimator: PoseEstimator, draw: Draw) -> int:
                     image = read_image(path)
                 except InputError as error:
                     unreadable.append(str(error))
-                    progress.say(str(error), named=True)
+                    progress.say_error(error)
                     continue
                 yield Frame(index, index, Fraction(1), float(index), image)
 

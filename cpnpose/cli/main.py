@@ -107,9 +107,11 @@ def run() -> None:
         if not isinstance(ended.code, int) or _others_at_work():
             raise
         atexit._run_exitfuncs()
+        known = OSError if ended.code else BrokenPipeError  # what cannot be written has been told
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(BrokenPipeError, ValueError):
-                stream.flush()
+            with contextlib.suppress(known, ValueError):
+                if stream is not None:  # as Python has one that was closed from the start
+                    stream.flush()
         os._exit(ended.code)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -112,6 +112,10 @@ def plan_images(folder: Path, name: str, out: str | None, switches: Switches, *,
     if not picture and not switches.data:
         raise OptionError("--no-draw leaves no result; add --json, --jsonl or --csv")
     path = folder / name if out is None else Path(out)
+    if path.name in ("", ".."):  # as in '.': data stand beside the folder, by its name
+        path = path.resolve()
+    if not path.name:
+        raise OptionError(f"--out {out} is the root of the drive; give a folder in it")
     if out is None or is_folder(out):
         return _outputs(path, path if picture else None, switches)
     if path.suffix.lower() in (".json", ".jsonl", ".csv"):
@@ -168,6 +172,30 @@ def refuse_inputs(targets: Iterable[Path], inputs: Iterable[str | Path]) -> None
     for path in targets:
         if path.resolve() in sources:
             raise OutputError(f"{path} is the input, which is never overwritten; choose another name with --out")
+
+
+def check_reports(reports: Mapping[str, Path | None], inputs: Iterable[str | Path | None]) -> None:
+    """Check where figures go, before the work of hours. A report that exists is replaced.
+
+    Args:
+        reports: files to write, by the options that name them; None is not wanted.
+        inputs: files that are read, and names that are no files.
+
+    Raises:
+        OutputError: a report is an input, a folder, or named twice.
+    """
+    taken = {Path(source).resolve() for source in inputs if source is not None and Path(source).is_file()}
+    seen: set[Path] = set()
+    for option, path in reports.items():
+        if path is None:
+            continue
+        if path.is_dir():
+            raise OutputError(f"{option} {path} is a folder; give the name of a file")
+        if path.resolve() in taken:
+            raise OutputError(f"{option} {path} is an input, which is never overwritten; choose another name")
+        if path.resolve() in seen:
+            raise OutputError(f"{option} {path} is the name of another result, too; choose another name")
+        seen.add(path.resolve())
 
 
 def input_stem(source: str) -> str:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from cpnpose.cli.say import number_of, say_note
+from cpnpose.errors import CpnposeError
 from cpnpose.file_name import printable
 from cpnpose.pose.types import Poses
 
@@ -139,16 +140,25 @@ class Progress:
                 **self.details,
             )
 
-    def say(self, text: str, *, named: bool = False) -> None:
-        """A note for the user, in plain words. ``named``: it begins with the name of the file that it is about."""
+    def say(self, text: str) -> None:
+        """A note for the user, in plain words."""
         text = printable(text)
-        line = f"cpnpose: {text}" if named else f"cpnpose: {self._label}: {text}"
+        line = f"cpnpose: {self._label}: {text}"
         if self._bar is not None:
             self._bar.console.print(line, markup=False, highlight=False)
         elif self._kind == "json":
             self._object(event="note", input=self._label, text=text)
         elif self._kind == "bar":
             print(line, file=sys.stderr, flush=True)
+
+    def say_error(self, error: CpnposeError) -> None:
+        """One of the inputs failed, and the others go on: told whatever is shown else. It names the file."""
+        if self._kind == "json":
+            self._object(event="note", input=self._label, text=printable(str(error)))
+        elif self._bar is not None:
+            self._bar.console.print(f"cpnpose: {printable(str(error))}", markup=False, highlight=False)
+        else:
+            say_note(str(error))
 
     def end(self, results: list[str], *, interrupted: bool = False) -> None:
         """The last line: frames in and out, people, time, frames/s; loudly where frames in and out differ."""

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from cpnpose.cli.outputs import check_reports
+
 
 def register(group: typer.Typer) -> None:
     """Add ``pseudo-label`` to the group ``train``."""
@@ -39,10 +41,12 @@ def pseudo_label_command(
         max_uncertainty=max_uncertainty, min_keypoints=min_keypoints, min_side=min_side, device=device,
         precision=precision, batch=batch,
     )  # fmt: skip
+    check_reports({"--out": out}, (boxes_annotations, weights))
     console = Console(stderr=True)
     with Progress(console=console) as progress:
         task = progress.add_task("images", total=None)
         counts = pseudo_label(options, progress=lambda done, total: progress.update(task, completed=done, total=total))
     console.print(
-        f"{out}: {counts.labelled} of {counts.people} people, {counts.keypoints / counts.labelled:.1f} keypoints each"
+        f"{out}: {counts.labelled} of {counts.people} people, {counts.keypoints / counts.labelled:.1f} keypoints each",
+        markup=False,
     )

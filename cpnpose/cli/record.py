@@ -96,7 +96,7 @@ def convert(
         raise OptionError(f"--angles goes with {', '.join(OWN)}; {to} has no place for them")
     if to is not Format.OPENPOSE:
         refuse_idle({"--layout": layout is not Layout.COCO}, f"{to} has one layout only; leave it out")
-    header, frames = open_record(record, person)
+    header, frames, others = open_record(record, person)
     target = out or str(record.with_name(DEFAULT_NAMES[to].format(record_stem(record))))
     counted = count_frames(frames)
     if to in OWN:
@@ -108,7 +108,7 @@ def convert(
             options["layout"] = str(layout)
         written = _writer(to)(header, counted, Path(target), **options) or [target]
     if not quiet:
-        say_written(counted.count, written)
+        say_written(counted.count, written, others)
 
 
 def _writer(to: Format) -> Any:

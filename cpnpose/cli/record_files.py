@@ -20,13 +20,17 @@ Record = Annotated[
     Path, typer.Argument(help="A record: .jsonl or .json, made by --jsonl or --json.", show_default=False)
 ]
 Person = Annotated[
-    str | None, typer.Option("--person", help="Only this one of the whole clip: largest, longest, center, id:N.")
+    str | None,
+    typer.Option(
+        "--person",
+        help="Only this one of the whole clip: largest, longest, center, id:N. The others are not in the result.",
+    ),
 ]
 STDOUT = "-"
 
 
-def open_record(record: Path, person: str | None = None) -> tuple[Header, Iterable[FrameResult]]:
-    """Header and frames of a record, with everybody or only one person.
+def open_record(record: Path, person: str | None = None) -> tuple[Header, Iterable[FrameResult], int]:
+    """Header and frames of a record, with everybody or only one person, and how many other ids are left out.
 
     Raises:
         InputError: it cannot be read, or ``person`` is not in it.
@@ -36,11 +40,14 @@ def open_record(record: Path, person: str | None = None) -> tuple[Header, Iterab
 
     header, frames = read_record(record)
     if person is None:
-        return header, frames
-    from cpnpose.pipeline.person import choose_person, only_person
+        return header, frames, 0
+    from cpnpose.pipeline.person import check_choice, only_person, person_statistics
 
-    chosen = choose_person(frames, f"id:{person}" if person.isdigit() else person, header.size)
-    return header, only_person(read_record(record)[1], chosen)
+    how = f"id:{person}" if person.isdigit() else person
+    check_choice(how)  # before all frames are read
+    statistics = person_statistics(frames, header.size)
+    chosen = statistics.choose(how)
+    return header, only_person(read_record(record)[1], chosen), len(statistics.people) - 1
 
 
 def check_target(record: Path, target: str | Path, kind: str) -> None:

@@ -47,14 +47,16 @@ def track(
 
     The result stands beside the record as NAME_tracked.
     """
-    header, frames = open_record(record)
+    header, frames, others = open_record(record)
     _refuse_images(header)
     smoothed = "raw" in header.extras
     settings = {**header.settings, "track": True, "track_memory": memory, "smooth": "one-euro" if smoothed else "off"}
     extras = ("track_ids", "raw") if smoothed else ("track_ids",)
     kept = tuple(name for name in header.extras if name not in ("track_ids", "raw", "flags"))
     changed = replace(header, settings=settings, extras=(*extras, *kept))
-    _write(record, out, "tracked", changed, _tracked(header, frames, memory, smoothed), angles, overwrite, quiet)
+    _write(
+        record, out, "tracked", changed, _tracked(header, frames, memory, smoothed), angles, overwrite, quiet, others
+    )
 
 
 def smooth(
@@ -86,7 +88,7 @@ def smooth(
     if not one_euro:
         filtering = {"--min-cutoff": min_cutoff is not None, "--beta": beta is not None}
         refuse_idle(filtering, "they are of the filter; leave --no-one-euro out")
-    header, frames = open_record(record, person)
+    header, frames, others = open_record(record, person)
     _refuse_images(header)
     given = {name: value for name, value in (("min_cutoff_hz", min_cutoff), ("beta", beta)) if value is not None}
     options = OneEuroOptions(**given) if one_euro else None
@@ -101,7 +103,7 @@ def smooth(
     extras = ("track_ids", "raw", "flags") if swaps or fill > 0 else ("track_ids", "raw")
     kept = tuple(name for name in header.extras if name not in ("track_ids", "raw", "flags"))
     changed = replace(header, settings=settings, extras=(*extras, *kept))
-    _write(record, out, "smoothed", changed, _smoothed(frames, swaps, fill, options), angles, overwrite, quiet)
+    _write(record, out, "smoothed", changed, _smoothed(frames, swaps, fill, options), angles, overwrite, quiet, others)
 
 
 def _tracked(header: Header, frames: Iterable[FrameResult], memory: float, smoothed: bool) -> Iterator[FrameResult]:
@@ -162,13 +164,14 @@ def _write(
     angles: bool,
     overwrite: bool,
     quiet: bool,
+    others: int,
 ) -> None:
     """Write the changed record and tell where it is."""
     counted = count_frames(frames)
     target = out or str(record.with_name(f"{record_stem(record)}_{added}{record.suffix}"))
     written = write_data(record, target, header, counted, angles=angles, overwrite=overwrite)
     if not quiet:
-        say_written(counted.count, written)
+        say_written(counted.count, written, others)
 
 
 def _refuse_images(header: Header) -> None:

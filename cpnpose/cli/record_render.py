@@ -50,7 +50,7 @@ def render(
 
     The video gets the frames that the record holds, with their own timestamps and the sound.
     """
-    header, results = open_record(record, person)
+    header, results, _ = open_record(record, person)
     if header.kind == "images":
         raise OptionError("the record is of images, not of a video. Draw it with `cpnpose images`")
     if "track_ids" not in header.extras:

@@ -25,9 +25,10 @@ def say_note(text: str) -> None:
     typer.echo(f"cpnpose: {printable(text)}", err=True)
 
 
-def say_written(frames: int, results: Iterable[object]) -> None:
-    """The last line of the commands on records: how many frames went where."""
-    typer.echo(f"cpnpose: {number_of(frames, 'frame')} -> {printable(', '.join(map(str, results)))}", err=True)
+def say_written(frames: int, results: Iterable[object], left_out: int = 0) -> None:
+    """The last line of the commands on records: how many frames went where, and how many people are not in them."""
+    others = f" ({left_out} other {'person was' if left_out == 1 else 'people were'} left out)" if left_out else ""
+    typer.echo(f"cpnpose: {number_of(frames, 'frame')} -> {printable(', '.join(map(str, results)))}{others}", err=True)
 
 
 def partly_done(failed: int, total: int, thing: str) -> str:

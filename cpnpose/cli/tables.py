@@ -12,6 +12,17 @@ _SHORTEST_NAME = 12
 """Columns into which the names of rows are folded at most."""
 
 
+def output_console() -> Console:
+    """Standard output. Where whoever reads it has had enough, a BrokenPipeError is raised as by any other output."""
+    from rich.console import Console
+
+    class Output(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # rich would end the program with an exit code of its own
+
+    return Output()
+
+
 def print_table(
     console: Console, headings: Sequence[str], rows: Sequence[Sequence[str]], *, names: bool = True
 ) -> None:

@@ -142,7 +142,7 @@ def video(
     if out is not None and out != "-" and (len(inputs) > 1 or is_folder(out)):
         _make_folder(Path(out))
     for outputs in planned:
-        refuse(outputs, inputs, overwrite=overwrite, resume=resume)
+        refuse(outputs, [*inputs, *([str(boxes)] if boxes else [])], overwrite=overwrite, resume=resume)
 
     from cpnpose.api import PoseEstimator
     from cpnpose.cli.drawing import make_drawer

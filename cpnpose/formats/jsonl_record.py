@@ -51,7 +51,7 @@ class JsonlWriter:
 
     Args:
         target: the file to be written, or a text stream (standard output), which is flushed frame by frame and
-            never closed.
+            never closed; None is one that is not open, as Python has it.
         header: what the record says about itself.
         overwrite: replace an existing record, partial ones too.
         resume: go on with the partial record, if there is one.
@@ -65,7 +65,7 @@ class JsonlWriter:
     """
 
     def __init__(
-        self, target: Path | str | TextIO, header: Header, *, overwrite: bool = False, resume: bool = False
+        self, target: Path | str | TextIO | None, header: Header, *, overwrite: bool = False, resume: bool = False
     ) -> None:
         self.header = header
         self.resume_point: ResumePoint | None = None
@@ -74,6 +74,8 @@ class JsonlWriter:
         self._text: TextIO | None = None
         self._binary: BinaryIO | None = None
         self._end = 0
+        if target is None:
+            raise OutputError("standard output is closed; open it, or give the name of a file")
         if not isinstance(target, (str, Path)):
             self._text = target
             self._append(header_text(header))
@@ -141,8 +143,13 @@ class JsonlWriter:
 
     def _append(self, line: str) -> None:
         if self._text is not None:
-            self._text.write(line + "\n")
-            self._text.flush()
+            try:
+                self._text.write(line + "\n")
+                self._text.flush()
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                raise OutputError(f"cannot write to standard output ({error.strerror}); check where it goes") from error
             return
         if self._binary is None:
             raise ValueError(f"{self.path} is closed")

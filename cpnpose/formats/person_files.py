@@ -14,11 +14,12 @@ def person_paths(path: Path | str, ids: Sequence[int], *, overwrite: bool) -> di
 
     Raises:
         InputError: ``ids`` is empty.
-        OutputError: one of the files exists and ``overwrite`` is not set.
+        OutputError: one of the files exists and ``overwrite`` is not set, or ``path`` is a folder.
     """
     if not ids:
         raise InputError("nobody with an id is in the record; there is nothing to write")
     path = Path(path)
+    refuse_existing(path, overwrite=True)  # a folder alone: the names of several people would stand beside it
     paths = {identity: path.with_name(f"{path.stem}_id{identity}{path.suffix}") for identity in ids}
     if len(ids) == 1:
         paths = {ids[0]: path}

@@ -84,8 +84,10 @@ def load_detector(
 
     Raises:
         WeightsError: the weights are missing, damaged, or cannot be downloaded.
-        OptionError: there is no detector of that name, or it cannot be run at ``size``.
+        OptionError: there is no detector of that name (``none`` is none), or it cannot be run at ``size``.
     """
+    if name == "none":
+        raise OptionError(f"--detector none: a detector is needed here; name one of: {', '.join(detector_names())}")
     chosen = choose_device(device)
     dtype = choose_precision(precision, chosen)
     network: DetectionNetwork
@@ -117,6 +119,12 @@ def load_detector(
     )
 
 
+def detector_names() -> list[str]:
+    """The detectors that can be named: those of the manifest, and torchvision's."""
+    own = sorted(entry.name for entry in load_manifest().entries.values() if entry.kind == "detector")
+    return [*own, *TORCHVISION_DETECTORS]
+
+
 def number_formats(network: PoseNetwork, detector: Detector | None) -> dict[str, str]:
     """What the networks of a run compute in, for :func:`~cpnpose.pipeline.device.check_precision`."""
     formats = {"the pose network": network.number_format}
@@ -133,11 +141,12 @@ def _own_file(name: str, weights: str | Path | None) -> Path:
     wanted = (manifest.default_detector or "default") if name == "default" else name
     entry = manifest.entries.get(wanted)
     if entry is None or entry.kind != "detector":
-        own = sorted(entry.name for entry in manifest.entries.values() if entry.kind == "detector")
-        known = ", ".join(["none", *own, *TORCHVISION_DETECTORS])
+        known = ", ".join(detector_names())
         if name == "default":
             raise WeightsError(f"{manifest.folder} holds no default detector; use --detector with one of: {known}")
-        raise OptionError(f"--detector {name}: there is no such detector; known: {known}")
+        raise OptionError(
+            f"--detector {name}: there is no such detector; known: {known}, and outside of evaluations none"
+        )
     return locate(entry.name, manifest)
 
 

@@ -58,6 +58,26 @@ class PersonStatistics:
             own.area_seconds += seconds * float(area[row])
             own.distance_seconds += seconds * float(distance[row])
 
+    def choose(self, how: str) -> int:
+        """The id of one person, see :func:`choose_person`, with the same errors."""
+        wanted = check_choice(how)
+        people = self.people
+        if not people:
+            raise InputError(f"--person {how}: nobody in the clip has an id; track it first, or leave --person away")
+        if wanted is not None:
+            if wanted not in people:
+                known = ", ".join(map(str, sorted(people)[:20])) + (", ..." if len(people) > 20 else "")
+                raise InputError(f"--person {how}: there is no such id in the clip; its ids are {known}")
+            return wanted
+        if how == "largest":
+            merit = {track_id: own.area_seconds for track_id, own in people.items()}
+        elif how == "longest":
+            merit = {track_id: own.seconds for track_id, own in people.items()}
+        else:
+            enough = max(own.seconds for own in people.values()) / 4
+            merit = {i: -own.distance_seconds / own.seconds for i, own in people.items() if own.seconds >= enough}
+        return min(merit, key=lambda track_id: (-merit[track_id], people[track_id].first_s, track_id))
+
 
 def check_choice(how: str) -> int | None:
     """The id in ``id:N``, or None for the other ways.
@@ -91,26 +111,16 @@ def choose_person(records: Iterable[FrameResult], how: str, frame_size: tuple[in
         OptionError: ``how`` is unknown.
         InputError: nobody has an id, or not the one that was asked for.
     """
-    wanted = check_choice(how)
+    check_choice(how)  # before all frames are read
+    return person_statistics(records, frame_size).choose(how)
+
+
+def person_statistics(records: Iterable[FrameResult], frame_size: tuple[int, int] | None = None) -> PersonStatistics:
+    """What a pass over the frames tells of each person; see :meth:`PersonStatistics.add`."""
     statistics = PersonStatistics()
     for result in records:
         statistics.add(result, frame_size)
-    people = statistics.people
-    if not people:
-        raise InputError(f"--person {how}: nobody in the clip has an id; track it first, or leave --person away")
-    if wanted is not None:
-        if wanted not in people:
-            known = ", ".join(map(str, sorted(people)[:20])) + (", ..." if len(people) > 20 else "")
-            raise InputError(f"--person {how}: there is no such id in the clip; its ids are {known}")
-        return wanted
-    if how == "largest":
-        merit = {track_id: own.area_seconds for track_id, own in people.items()}
-    elif how == "longest":
-        merit = {track_id: own.seconds for track_id, own in people.items()}
-    else:
-        enough = max(own.seconds for own in people.values()) / 4
-        merit = {i: -own.distance_seconds / own.seconds for i, own in people.items() if own.seconds >= enough}
-    return min(merit, key=lambda track_id: (-merit[track_id], people[track_id].first_s, track_id))
+    return statistics
 
 
 def only_person(records: Iterable[FrameResult], track_id: int) -> Iterator[FrameResult]:

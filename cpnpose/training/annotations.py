@@ -66,7 +66,7 @@ def read_annotations(path: Path) -> dict[str, list[dict[str, Any]]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a COCO annotation file ({error})") from error
+        raise InputError(f"{path}: cannot be read as a COCO annotation file ({error}); check the path") from error
     if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in ("images", "annotations")):
         raise InputError(f"{path}: no COCO annotation file; it needs the lists 'images' and 'annotations'")
     for name in ("images", "annotations"):

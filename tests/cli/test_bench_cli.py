@@ -16,12 +16,16 @@ def run(*arguments: object) -> Any:
     return CliRunner().invoke(app, ["bench", *map(str, arguments)], catch_exceptions=False)
 
 
-def test_bench_prints_json(clip: Path, tiny_weights: Path) -> None:
+def test_bench_prints_json_and_tells_notes(clip: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note = "--precision fp32 has no effect on the detector, which is int8"
+    monkeypatch.setattr("cpnpose.api.check_precision", lambda name, formats: [note])
     result = run(*SMALL, "--video", clip, "--weights", tiny_weights, "--detector", "none", "--frames", "4", "--json")
     assert result.exit_code == 0
     report = json.loads(result.stdout)
     assert set(report) == {"machine", "pipeline", "network", "decoding", "detector"}
     assert report["pipeline"]["frames"] == 4
+    assert report["pipeline"]["notes"] == [note]
+    assert result.stderr == f"cpnpose: {note}\n"
     assert report["pipeline"]["peak_memory_bytes"]["process"] > 1e7
     assert report["network"]["input_size"] == [64, 64]
     names = [[row["form"] for row in report["network"][key]] for key in ("forms", "forms_with_freed_memory_kept")]
@@ -47,6 +51,12 @@ def test_bench_shows_tables(monkeypatch: pytest.MonkeyPatch) -> None:
         },
         "decoding": {"people": 64, "dark_ms": 1.25},
         "detector": [{"detector": "own", "ms_per_image": 5.0}],
+        "pipeline": {
+            "notes": ["has no effect"],
+            "stages": [{"stage": "draw", "items": 1}],
+            "peak_memory_bytes": {},
+            "cores": 2,
+        },
         "peers": [{"network": "other", "ms_per_frame": 345.6}],
     }
     monkeypatch.setattr(cpnpose.bench, "bench", lambda options: report)
@@ -65,6 +75,15 @@ def test_bench_shows_tables(monkeypatch: pytest.MonkeyPatch) -> None:
         "346",
     ):
         assert text in result.stdout
+    assert "has no effect" in result.stderr
+    assert "has no effect" not in result.stdout
+
+
+def test_without_a_video_what_chooses_its_networks_is_refused() -> None:
+    result = run(*SMALL, "--weights", "int8.safetensors", "--flip")
+    assert result.exit_code == 2
+    assert "error: --weights and --flip have no effect: what is measured without a video" in result.stderr
+    assert "--video" in result.stderr
 
 
 @pytest.mark.parametrize("size", ["256", "axb", "100x64"])

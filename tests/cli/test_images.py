@@ -47,6 +47,11 @@ def test_unreadable_files_are_told_and_skipped(cpnpose: Run, folder: Path, tmp_p
     assert done.exit_code == 3
     assert f"cpnpose: {folder / 'bad.jpg'}: is no image that can be decoded" in done.stderr
     assert "1 of 4 images could not be read" in done.stderr
+    told = [line for line in done.stderr.splitlines() if line.startswith("cpnpose: ")]
+    for option in ("--quiet", "--progress=none"):
+        done = cpnpose("images", folder, "--out", tmp_path / "o.json", "--overwrite", option)
+        assert done.exit_code == 3
+        assert done.stderr.splitlines() == told  # errors, and nothing else
     assert len(json.loads((tmp_path / "o.json").read_text())["frames"]) == 3
 
 

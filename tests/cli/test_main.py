@@ -139,6 +139,25 @@ def test_broken_pipe_is_quiet() -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_figures_for_somebody_who_has_had_enough_end_as_other_output() -> None:
+    code = (
+        "import sys; from cpnpose.cli.main import app\n"
+        "from cpnpose.cli.tables import output_console\n"
+        "@app.command('figures')\n"
+        "def figures() -> None:\n"
+        "    for _ in range(20000): output_console().print('a line')\n"
+        "sys.argv = ['cpnpose', 'figures']\n"
+        "from cpnpose.cli.main import run; run()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 0
+
+
 def test_the_command_leaves_at_once_with_all_that_it_said() -> None:
     """What is registered for the exit runs, output into a pipe is whole, and the exit code is the command's."""
     code = (

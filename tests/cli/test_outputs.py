@@ -55,6 +55,11 @@ def test_names_for_images() -> None:
     assert names(plan_images(Path("p"), "dir_pose", "o.png/", JSON)) == ["o.png", "o.png.json"]
     assert names(plan_images(Path("p"), "dir_pose", "o.csv/", NONE)) == ["o.csv"]
     assert plan_images(Path("p"), "dir_pose", "-", NONE).stdout
+    here = Path.cwd()
+    assert names(plan_images(Path("p"), "dir_pose", ".", JSON)) == [here.as_posix(), f"{here.as_posix()}.json"]
+    assert names(plan_images(Path("p"), "dir_pose", "..", JSON))[1] == f"{here.parent.as_posix()}.json"
+    with pytest.raises(OptionError, match="root of the drive; give a folder"):
+        plan_images(Path("p"), "dir_pose", "/", JSON)
 
 
 def test_options_that_do_not_go_together() -> None:

@@ -6,6 +6,8 @@ import csv
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from fractions import Fraction
@@ -128,6 +130,27 @@ def test_convert_to_every_format(tracked, tmp_path, name):
     assert run("convert", tracked, "--to", name, "--overwrite", "--quiet").stderr == ""
 
 
+def test_smooth_one_person_tells_that_others_are_left_out(tracked, tmp_path):
+    result = run("smooth", tracked, "--person", 1, "--out", tmp_path / "one.jsonl")
+    assert result.exit_code == 0, result.output
+    assert result.stderr.endswith("one.jsonl (1 other person was left out)\n")
+    assert all(list(frame.poses.track_ids) in ([], [1]) for frame in read_record(tmp_path / "one.jsonl")[1])
+    assert "left out" not in run("smooth", tracked).stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
+@pytest.mark.parametrize(
+    ("redirection", "told"),
+    [("> /dev/full", "cannot write to standard output (No space left"), (">&-", "standard output is closed; open it")],
+)
+def test_standard_output_that_takes_nothing_is_told(tracked, redirection, told):
+    command = f"{sys.executable} -m cpnpose track {tracked} --out - {redirection}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"cpnpose: error: {told}")
+    assert done.returncode == 4
+
+
 def test_convert_to_a_named_file_and_one_person(tracked, tmp_path):
     result = run("convert", tracked, "--to", "trc", "--person", "id:2", "--out", tmp_path / "me.trc")
     assert result.exit_code == 0, result.output
@@ -135,6 +158,10 @@ def test_convert_to_a_named_file_and_one_person(tracked, tmp_path):
     result = run("convert", tracked, "--to", "coco", "--person", "longest", "--out", tmp_path / "coco.json")
     assert result.exit_code == 0, result.output
     assert len(json.loads((tmp_path / "coco.json").read_text())) == 50
+    assert result.stderr == f"cpnpose: 50 frames -> {tmp_path / 'coco.json'} (1 other person was left out)\n"
+    result = run("convert", tracked, "--to", "trc", "--out", tmp_path)
+    assert result.exit_code == 4
+    assert f"cannot write {tmp_path}: it is a folder" in result.stderr
     result = run("convert", tracked, "--to", "trc", "--person", "id:7", "--out", tmp_path / "you.trc")
     assert result.exit_code == 3
     assert "1, 2" in result.stderr

@@ -176,6 +176,11 @@ def test_validation_without_keypoints_is_told(data: tuple[Path, Path], tmp_path:
         (("--detector", "person-detector"), "--detector has no effect with --boxes gt; leave it out, or use --boxes"),
         (("--boxes", "gt", "--detector-weights", "d.safetensors"), "--detector-weights has no effect with --boxes gt;"),
         (("--boxes", "b.json", "--detector", "none"), "--detector has no effect with --boxes b.json;"),
+        (
+            ("--boxes", "detector", "--detector", "none"),
+            "--boxes detector needs a detector, and --detector none is none; "
+            "use --boxes gt, or name one of: person-detector, fasterrcnn_resnet50_fpn_v2, ",
+        ),
         (("--oks-nms", 0.9), "--oks-nms has no effect with --boxes gt: its poses are all kept; leave it out"),
     ],
 )
@@ -185,6 +190,52 @@ def test_an_evaluation_refuses_what_its_boxes_leave_without_effect(
     result = run("evaluate", "--annotations", data[1], "--data", data[0], *arguments)
     assert result.exit_code == 2
     assert f"cpnpose: error: {told}" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "option"), [("evaluate", "--report"), ("evaluate", "--results"), ("evaluate-boxes", "--report")]
+)
+def test_figures_are_never_written_over_the_annotations(data: tuple[Path, Path], command: str, option: str) -> None:
+    before = data[1].read_bytes()
+    common = (command, "--annotations", data[1], "--data", data[0], option)
+    result = run(*common, data[1])
+    assert result.exit_code == 4
+    assert f"error: {option} {data[1]} is an input, which is never overwritten; choose another name" in result.stderr
+    assert data[1].read_bytes() == before
+    result = run(*common, data[0])
+    assert result.exit_code == 4
+    assert f"error: {option} {data[0]} is a folder; give the name of a file" in result.stderr
+
+
+def test_figures_are_in_their_file_before_they_are_shown(
+    data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    content = json.loads(data[1].read_text())
+    for image in content["images"]:
+        image.update(width=200, height=160)
+    data[1].write_text(json.dumps(content))
+    monkeypatch.setattr("cpnpose.cli.tables.print_table", stop)
+    for command in ("evaluate", "evaluate-boxes"):
+        report = tmp_path / f"{command}.json"
+        result = run(command, "--annotations", data[1], "--data", data[0], "--device", "cpu", "--report", report)
+        assert result.exit_code == 130, result.output
+        assert report.exists()
+
+
+def test_a_report_and_results_of_one_name_and_labels_over_the_boxes_are_refused(data: tuple[Path, Path]) -> None:
+    common = ("--data", data[0], "--device", "cpu")
+    result = run("evaluate", "--annotations", data[1], *common, "--report", "both.json", "--results", "both.json")
+    assert result.exit_code == 4
+    assert "--results both.json is the name of another result, too; choose another name" in result.stderr
+    before = data[1].read_bytes()
+    result = run("train", "pseudo-label", "--weights", "default", "--boxes-annotations", data[1], *common,
+                 "--out", data[1])  # fmt: skip
+    assert result.exit_code == 4
+    assert f"--out {data[1]} is an input" in result.stderr
+    assert data[1].read_bytes() == before
 
 
 def test_a_detector_is_trained_for_the_size_that_is_asked_for(data: tuple[Path, Path], tmp_path: Path) -> None:

@@ -229,6 +229,12 @@ def test_boxes_of_a_file(cpnpose: Run, clip: Path, tmp_path: Path, tiny_weights:
     assert [len(frame["people"]) for frame in frames] == [0, 0, 2, 0, 0, 0, 0, 1, 0, 0, 0, 0]
     assert [person["box"] for person in frames[2]["people"]] == [[30, 6, 50, 36], [5, 6, 25, 36]]
     assert frames[2]["people"][0]["box_score"] == 0.9
+    for command, source in (("video", clip), ("images", tmp_path / "i.png")):
+        (tmp_path / "i.png").write_bytes(b"")
+        done = cpnpose(command, source, "--out", tmp_path / "boxes.json", "--overwrite", *options, networks=False)
+        assert done.exit_code == 4
+        assert "boxes.json is the input, which is never overwritten" in done.stderr
+    assert json.loads((tmp_path / "boxes.json").read_text()) == boxes
 
 
 def test_one_person_of_the_whole_clip(cpnpose: Run, clip: Path, tmp_path: Path, tiny_weights: Path) -> None:

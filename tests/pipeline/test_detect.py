@@ -148,6 +148,8 @@ def test_pose_weights_are_no_detector(tiny_weights: Path) -> None:
 def test_unknown_names_are_told_with_the_known_ones() -> None:
     with pytest.raises(OptionError, match="fasterrcnn_resnet50_fpn_v2"):
         load_detector("yolo", device="cpu")
+    with pytest.raises(OptionError, match=r"^--detector none: a detector is needed here; name one of: \S+, fasterrcnn"):
+        load_detector("none", device="cpu")
     with pytest.raises(WeightsError, match="nowhere"):
         load_detector(weights="nowhere.safetensors", device="cpu")
 
