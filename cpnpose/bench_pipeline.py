@@ -48,10 +48,10 @@ def pipeline(video: Path, estimator: PoseEstimator, options: StreamOptions, fram
 
     Returns:
         The pose network's number format, which int8 weights choose themselves, and what the user should know of the
-        options; per stage milliseconds per item, items
-        per second, share; the run's frames per second, and its time as a multiple of what the busiest resource alone
-        needs: on a CPU all work spread evenly over the cores, on a graphics card the slowest stage; and as a multiple
-        of the time that decoding and encoding the same frames takes when nothing happens in between.
+        options; per stage milliseconds per item, items per second, share; the run's frames per second, and its time as
+        a multiple of what the busiest resource alone needs: on a CPU all work spread evenly over the cores, on a
+        graphics card the slowest stage; and as a multiple of the time that decoding and encoding the same frames takes
+        when nothing happens in between.
 
     Raises:
         InputError: the video cannot be read or is empty.
