@@ -1,6 +1,7 @@
-"""The kernel of ``depthwise.py``. Needs Triton, so it is imported only where a graphics card is used."""
+"""The kernel of ``depthwise.py``. Needs Triton, so it is imported only where a graphics card is used.
 
-from __future__ import annotations
+Triton reads the parameters' annotations, some of its versions as types only, so they are not postponed here.
+"""
 
 from typing import Any
 
