@@ -160,15 +160,14 @@ def decoding(
 
 
 class _Decoder(nn.Module):
-    """Maps (N, K, h, w) to places and scores (N, K, 3)."""
+    """:func:`decode` as a network."""
 
     def __init__(self, method: Decoding) -> None:
         super().__init__()
         self.method: Decoding = method
 
-    def forward(self, maps: Tensor) -> Tensor:
-        xy, scores = decode(maps, self.method)
-        return torch.cat([xy, scores[..., None]], -1)
+    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        return decode(maps, self.method)
 
 
 def likely_maps(people: int, heatmap_size: tuple[int, int], seed: int = 0) -> Tensor:

@@ -5,31 +5,28 @@ from __future__ import annotations
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, closing
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
 from cpnpose.api import PoseEstimator
-from cpnpose.bench_stages import CHUNK_FRAMES, stages_in_turn, writer_like
+from cpnpose.bench_stages import stages_in_turn, writer_like
 from cpnpose.errors import InputError
 from cpnpose.media.draw import draw_poses
 from cpnpose.media.video import VideoReader, VideoWriter
 from cpnpose.pipeline.cores import thread_shares
+from cpnpose.pipeline.draw_ahead import draw_ahead
 from cpnpose.pipeline.options import StreamOptions
-from cpnpose.pipeline.queues import Background, map_in_order
 from cpnpose.pipeline.read_ahead import read_ahead
 from cpnpose.pipeline.stream import run
 from cpnpose.pose.types import Frame, FrameResult, ImageArray
 from cpnpose.processor import available_cores
 
-T = TypeVar("T")
-_AHEAD, _DRAWERS = 4, 2
 _QUEUE_BEHIND = {"to_rgb": "read", "network": "estimate", "track": "track", "draw": "draw", "to_yuv": "convert"}
 """The queue that a stage's results wait in; the other stages hand theirs on directly."""
 
@@ -57,7 +54,6 @@ def pipeline(video: Path, estimator: PoseEstimator, options: StreamOptions, fram
         InputError: the video cannot be read or is empty.
     """
     kind = "cuda" if estimator.network.device.type == "cuda" else "cpu"
-    options = replace(options, chunk_frames=options.chunk_frames or CHUNK_FRAMES[kind])
     cores = available_cores()
     with TemporaryDirectory(prefix="cpnpose-") as folder:
         run_at_once(video, Path(folder) / "warm.mp4", estimator, options, min(frames, 8), None)
@@ -127,8 +123,8 @@ def run_at_once(
         writer = stack.enter_context(writer_like(result, video, reader))
         source = islice(stack.enter_context(read_ahead(reader)), frames)
         results = run(source, estimator.detector, estimator.network, options, watch=watch)
-        drawn = stack.enter_context(Background(_drawn(results), ahead=_AHEAD, name="draw", watch=watch))
-        return _written(drawn, writer, watch)
+        ready = stack.enter_context(draw_ahead(results, _picture, writer, watch))
+        return _written(((result.frame, picture) for result, picture in ready), writer)
 
 
 def recode(video: Path, result: Path, frames: int) -> int:
@@ -136,21 +132,20 @@ def recode(video: Path, result: Path, frames: int) -> int:
     with ExitStack() as stack:
         reader = stack.enter_context(VideoReader(video))
         writer = stack.enter_context(writer_like(result, video, reader))
-        source = islice(stack.enter_context(read_ahead(reader)), frames)
-        images = ((frame, frame.image) for frame in source)
-        return _written(stack.enter_context(Background(images, ahead=_AHEAD, name="read")), writer, None)
+        source = (frame for frame in islice(stack.enter_context(read_ahead(reader)), frames))
+        return _written(stack.enter_context(draw_ahead(source, lambda frame: frame.image, writer)), writer)
 
 
-def _written(
-    drawn: Iterator[tuple[Frame, ImageArray]], writer: VideoWriter, watch: Callable[[str, int, int], None] | None
-) -> int:
-    """Write the frames, their conversion in a thread of its own; their number."""
+def _picture(result: FrameResult) -> ImageArray:
+    return draw_poses(result.frame.image, result.poses, in_place=True)
+
+
+def _written(ready: Iterator[tuple[Frame, Any]], writer: VideoWriter) -> int:
+    """Write the frames; their number."""
     count = 0
-    encodable = ((frame, writer.convert(image)) for frame, image in drawn)
-    with Background(encodable, ahead=_AHEAD, name="convert", watch=watch) as pictures:
-        for frame, picture in pictures:
-            writer.write(frame, picture)
-            count += 1
+    for frame, picture in ready:
+        writer.write(frame, picture)
+        count += 1
     return count
 
 
@@ -165,15 +160,6 @@ def peak_memory_bytes(device: torch.device) -> dict[str, int]:
     if device.type == "cuda":
         report["device"] = torch.cuda.max_memory_allocated(device)
     return report
-
-
-def _drawn(results: Generator[FrameResult, None, None]) -> Iterator[tuple[Frame, ImageArray]]:
-    with closing(results):
-        yield from map_in_order(_picture, results, workers=_DRAWERS, name="draw")
-
-
-def _picture(result: FrameResult) -> tuple[Frame, ImageArray]:
-    return result.frame, draw_poses(result.frame.image, result.poses, in_place=True)
 
 
 def _mean(values: list[float]) -> float | None:

@@ -17,10 +17,9 @@ from cpnpose.pipeline.estimate import PoseNetwork
 from cpnpose.pipeline.follow import Follower, with_weak_people
 from cpnpose.pipeline.options import StreamOptions
 from cpnpose.pipeline.segments import chunks_of, estimate_chunk
+from cpnpose.pipeline.stream import MOST_BYTES, MOST_FRAMES
 
 T = TypeVar("T")
-CHUNK_FRAMES = {"cpu": 4, "cuda": 16}
-_CHUNK_BYTES = 512 << 20
 STAGES = ("decode", "to_rgb", "detect", "crop", "network", "track", "draw", "to_yuv", "encode")
 
 
@@ -64,8 +63,9 @@ def stages_in_turn(
     with VideoReader(video) as reader, writer_like(result, video, reader) as writer:
         decoded = watch.iterate("decode", islice(reader.decoded(), frames))
         source = (watch.time("to_rgb", 1, partial(reader.frame, frame)) for frame in decoded)
-        most = options.chunk_frames or CHUNK_FRAMES["cpu"]
-        for chunk in chunks_of(source, options.detect_every, most, _CHUNK_BYTES):
+        kind = "cuda" if estimator.network.device.type == "cuda" else "cpu"
+        most = options.chunk_frames or MOST_FRAMES[kind]
+        for chunk in chunks_of(source, options.detect_every, most, MOST_BYTES[kind]):
             before = watch.seconds["detect"] + watch.seconds["network"]
             start = time.perf_counter()
             found = estimate_chunk(chunk, detector, network)  # type: ignore[arg-type]

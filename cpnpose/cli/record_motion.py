@@ -47,16 +47,14 @@ def track(
 
     The result stands beside the record as NAME_tracked.
     """
-    header, frames, others = open_record(record)
+    header, frames, _ = open_record(record)
     _refuse_images(header)
     smoothed = "raw" in header.extras
     settings = {**header.settings, "track": True, "track_memory": memory, "smooth": "one-euro" if smoothed else "off"}
     extras = ("track_ids", "raw") if smoothed else ("track_ids",)
     kept = tuple(name for name in header.extras if name not in ("track_ids", "raw", "flags"))
     changed = replace(header, settings=settings, extras=(*extras, *kept))
-    _write(
-        record, out, "tracked", changed, _tracked(header, frames, memory, smoothed), angles, overwrite, quiet, others
-    )
+    _write(record, out, "tracked", changed, _tracked(header, frames, memory, smoothed), angles, overwrite, quiet)
 
 
 def smooth(
@@ -164,9 +162,9 @@ def _write(
     angles: bool,
     overwrite: bool,
     quiet: bool,
-    others: int,
+    others: int = 0,
 ) -> None:
-    """Write the changed record and tell where it is."""
+    """Write the changed record and tell where it is, and how many people were left out."""
     counted = count_frames(frames)
     target = out or str(record.with_name(f"{record_stem(record)}_{added}{record.suffix}"))
     written = write_data(record, target, header, counted, angles=angles, overwrite=overwrite)

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeVar
+from typing import Any
 
 from cpnpose.api import PoseEstimator
 from cpnpose.cli.drawing import Draw
@@ -20,18 +20,16 @@ from cpnpose.cli.video_task import VideoTask, expected_frames, make_header, open
 from cpnpose.cli.whole_clip import improved, measure, with_blurred_faces, with_pictures
 from cpnpose.errors import InputError, OptionError
 from cpnpose.media.video import VideoReader, VideoWriter
+from cpnpose.pipeline.draw_ahead import draw_ahead
 from cpnpose.pipeline.follow import Follower, as_estimated, with_weak_people
 from cpnpose.pipeline.options import StreamOptions
-from cpnpose.pipeline.queues import Background, map_in_order
+from cpnpose.pipeline.queues import Background
 from cpnpose.pipeline.read_ahead import read_ahead
 from cpnpose.pipeline.segments import SegmentStarts
 from cpnpose.pipeline.stream import run
 from cpnpose.pose.types import Frame, FrameResult, ImageArray, VideoInfo
 
-T = TypeVar("T")
 _AHEAD = 4
-_DRAWERS = 2
-"""Threads that draw: each waits for its turn with Python between two lines."""
 
 
 def process_video(task: VideoTask, estimator: PoseEstimator, options: StreamOptions, draw: Draw) -> None:
@@ -61,13 +59,11 @@ def process_video(task: VideoTask, estimator: PoseEstimator, options: StreamOpti
             else:
                 results = results_of(frames, sinks, estimator, options)
         stack.enter_context(progress)
-        pictures: Iterator[tuple[Item, ImageArray | None]] = ((item, None) for item in results)
+        ready: Iterator[tuple[Item, Any]]
         if writer is not None:
-            pictures = map_in_order(partial(picture_of, draw), results, workers=_DRAWERS, name="draw")
-        drawn = stack.enter_context(Background(closing_with(pictures, results), ahead=_AHEAD, name="draw"))
-        convert = writer.convert if writer is not None else None
-        encodable = ((item, convert(image) if convert and image is not None else None) for item, image in drawn)
-        ready = stack.enter_context(Background(encodable, ahead=_AHEAD, name="convert"))
+            ready = stack.enter_context(draw_ahead(results, partial(picture_of, draw), writer))
+        else:
+            ready = ((item, None) for item in stack.enter_context(Background(results, ahead=_AHEAD, name="results")))
         try:
             while True:
                 with interrupt.waiting():
@@ -86,10 +82,10 @@ def process_video(task: VideoTask, estimator: PoseEstimator, options: StreamOpti
     interrupt.check()
 
 
-def picture_of(draw: Draw, item: Item) -> tuple[Item, ImageArray]:
-    """The item and its picture, drawn on the frame itself. Not so where an earlier run has recorded it: such a frame
-    may be looked at again, for the boxes of those behind it."""
-    return item, draw(item.result, in_place=not item.repeated)
+def picture_of(draw: Draw, item: Item) -> ImageArray:
+    """The item's picture, drawn on the frame itself. Not so where an earlier run has recorded it: such a frame may be
+    looked at again, for the boxes of those behind it."""
+    return draw(item.result, in_place=not item.repeated)
 
 
 @dataclass(frozen=True)
@@ -155,12 +151,6 @@ def counted(frames: Iterator[Frame], tally: Tally) -> Iterator[Frame]:
     for frame in frames:
         tally.frames_in += 1
         yield frame
-
-
-def closing_with(items: Iterator[T], source: Generator[Item, None, None]) -> Generator[T, None, None]:
-    """``items``, with ``source`` closed at the end, in the thread that iterates."""
-    with closing(source):
-        yield from items
 
 
 def finish(

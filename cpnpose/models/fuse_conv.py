@@ -92,15 +92,12 @@ class FusedConv(nn.Conv2d):
         y = torch.cudnn_convolution_relu(x, self.weight, self.bias, *shape)
         return y.clamp_max_(6) if self.activation == "relu6" else y
 
-    @property
-    def _pads_like_tensorflow(self) -> bool:
-        """Whether :func:`fold` made this of a 3x3 convolution of stride 2: in a 4x4 kernel the last 3x3 taps count."""
-        return self.kernel_size == (4, 4) and self.stride == (2, 2) and self.padding == (1, 1)
-
     def _is_depthwise(self) -> bool:
-        """Whether each channel is convolved by 3x3 taps, as MobileNets do."""
-        plain = self.kernel_size == (3, 3) and self.stride == (1, 1) and self.padding == (1, 1)
-        return self.groups == self.in_channels == self.out_channels and (plain or self._pads_like_tensorflow)
+        """Whether each channel is convolved by 3x3 taps, as MobileNets do, with a stride of 2 as :func:`fold` makes it:
+        in its 4x4 kernel only the last 3x3 taps count."""
+        shape = self.kernel_size, self.stride, self.padding
+        known = shape in (((3, 3), (1, 1), (1, 1)), ((4, 4), (2, 2), (1, 1)))
+        return known and self.groups == self.in_channels == self.out_channels
 
     def _depthwise(self, x: Tensor) -> Tensor:
         """On a graphics card: by a kernel of our own, else by cuDNN with a stride of 1, for which it has a quick

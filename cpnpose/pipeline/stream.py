@@ -28,9 +28,10 @@ from cpnpose.pipeline.segments import (
 from cpnpose.pose.types import Frame, FrameResult, Poses
 from cpnpose.processor import available_cores
 
-_MOST_BYTES = {"cpu": 64 << 20, "cuda": 512 << 20}
 _FOLLOWED_AHEAD = 4
-_MOST_FRAMES = {"cpu": 4, "cuda": 16}
+MOST_BYTES = {"cpu": 64 << 20, "cuda": 512 << 20}
+MOST_FRAMES = {"cpu": 4, "cuda": 16}
+"""Of a chunk, and MOST_BYTES of its images, by the kind of device."""
 
 
 def run_serial(
@@ -94,7 +95,7 @@ def run(
     detector, options = with_weak_people(detector, options or StreamOptions())
     follower = follower or Follower(options)
     kind = "cuda" if network.device.type == "cuda" else "cpu"
-    size = options.chunk_frames or _MOST_FRAMES[kind]
+    size = options.chunk_frames or MOST_FRAMES[kind]
     workers = workers_for(network.device, options.workers)
 
     def estimate(chunk: Chunk) -> list[tuple[Frame, Poses]]:
@@ -103,7 +104,7 @@ def run(
             return list(zip(chunk.frames, estimate_chunk(chunk, detector, network), strict=True))
 
     def estimated(decoded: Iterable[Frame]) -> Iterator[tuple[Frame, Poses]]:
-        chunks = chunks_of(decoded, options.detect_every, size, _MOST_BYTES[kind])
+        chunks = chunks_of(decoded, options.detect_every, size, MOST_BYTES[kind])
         with closing(map_in_order(estimate, chunks, workers=workers, name="estimate")) as results:
             for pairs in results:
                 yield from pairs

@@ -17,9 +17,7 @@ BODY_SHARE = 0.5
 
 def iou(boxes_a: npt.ArrayLike, boxes_b: npt.ArrayLike) -> Array:
     """Intersection over union of boxes: (N, 4) and (M, 4) xyxy to (N, M) in [0, 1]."""
-    overlap, area_a, area_b = _overlap(boxes_a, boxes_b)
-    share: Array = overlap / np.maximum(area_a + area_b - overlap, 1e-9)
-    return share
+    return iou_and_share(boxes_a, boxes_b)[0]
 
 
 def covered(boxes_a: npt.ArrayLike, boxes_b: npt.ArrayLike) -> Array:
