@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import os
 import shutil
 import sys
@@ -28,7 +29,7 @@ from cpnpose.cli import (
 )
 from cpnpose.cli.help import ReadableHelp
 from cpnpose.cli.say import say_error
-from cpnpose.errors import CpnposeError
+from cpnpose.errors import CpnposeError, OutputError
 
 COMMANDS = (video, images, webcam, record, report, weights, evaluate, evaluate_boxes, bench, train)
 """Modules that add commands, in the order of the help."""
@@ -36,6 +37,8 @@ COMMANDS = (video, images, webcam, record, report, weights, evaluate, evaluate_b
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of writing that are no fault of the program."""
 
 NARROW = 100
 """Columns below which the panels of the help would cut the names of options; the help is then plain text."""
@@ -106,13 +109,24 @@ def run() -> None:
     except SystemExit as ended:
         if not isinstance(ended.code, int) or _others_at_work():
             raise
-        atexit._run_exitfuncs()
-        known = OSError if ended.code else BrokenPipeError  # what cannot be written has been told
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(known, ValueError):
-                if stream is not None:  # as Python has one that was closed from the start
-                    stream.flush()
-        os._exit(ended.code)
+        _leave(ended.code)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        place = "to standard output" if error.filename is None else error.filename
+        told = OutputError(f"cannot write {place} ({error.strerror}); check where it goes")
+        say_error(told)
+        _leave(told.exit_code)
+
+
+def _leave(code: int) -> None:
+    atexit._run_exitfuncs()
+    known = OSError if code else BrokenPipeError  # what cannot be written has been told
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(known, ValueError):
+            if stream is not None:  # as Python has one that was closed from the start
+                stream.flush()
+    os._exit(code)
 
 
 def _others_at_work() -> bool:

@@ -139,6 +139,16 @@ def test_broken_pipe_is_quiet() -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("command", ["--version", "--help", "weights list"])
+def test_a_full_disk_is_told_in_one_line(command: str) -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m cpnpose {command} > /dev/full", shell=True, capture_output=True, text=True
+    )
+    assert done.stderr.startswith("cpnpose: error: cannot write to standard output (No space left")
+    assert (done.stderr.count("\n"), done.returncode) == (1, 4)
+
+
 def test_figures_for_somebody_who_has_had_enough_end_as_other_output() -> None:
     code = (
         "import sys; from cpnpose.cli.main import app\n"
