@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import nms as suppress
 
-from cpnpose.models.cuda_graph import Recorder, record_graph
-from cpnpose.models.detect_graph import DetectorGraph
+from cpnpose.models.cuda_graph import Recorder
+from cpnpose.models.detect_at_once import DetectorAtOnce
 from cpnpose.models.detector import Detector, normalize
 from cpnpose.models.device_images import resized
 from cpnpose.models.int8_detector import Int8Pyramid
@@ -52,8 +52,7 @@ class DetectorNetwork(nn.Module):
         dtype: float32, bfloat16 or (CUDA only) float16.
         size: (height, width) that has about as many pixels as images are brought to; None takes what ``model`` was
             trained for.
-        recorder: the network runs from its recordings, see ``models/detect_graph.py``; None records CUDA graphs on a
-            graphics card and nothing elsewhere.
+        recorder: see :class:`~cpnpose.models.detect_at_once.DetectorAtOnce`.
     """
 
     def __init__(
@@ -70,8 +69,7 @@ class DetectorNetwork(nn.Module):
         if dtype != torch.float32:
             self.model.to(dtype)
         self.input_pixels = model.config.input_pixels if size is None else size[0] * size[1]
-        recorder = recorder or (record_graph if self.device.type == "cuda" else None)
-        self._graph = None if recorder is None else DetectorGraph(self.model, recorder)
+        self._at_once = DetectorAtOnce(self.model, recorder)
 
     @property
     def number_format(self) -> str:
@@ -97,7 +95,7 @@ class DetectorNetwork(nn.Module):
             return []
         height, width = images[0].shape[:2]
         small_height, small_width = network_size(height, width, self.input_pixels)
-        pixels = normalize(resized(images, small_height, small_width, self.device)).to(self.dtype)
+        pixels = normalize(resized(images, small_height, small_width, self.device), self.dtype)
         factors = np.array([width / small_width, height / small_height] * 2, np.float32)
         results = []
         for boxes, scores in self._people(pixels):
@@ -113,14 +111,8 @@ class DetectorNetwork(nn.Module):
     def _people(self, pixels: Tensor) -> list[tuple[FloatArray, FloatArray]]:
         """Of each image (N, 3, h, w) boxes (n, 4) and scores (n,), float32, in the processor's memory: there the few
         that are people are chosen sooner than a graphics card is asked to."""
-        if self._graph is None:
-            found = self.model(pixels)
-            ends = np.cumsum([len(scores) for _, scores in found])[:-1]
-            table = torch.cat([torch.cat([boxes, scores[:, None]], 1) for boxes, scores in found])
-            tables = np.split(table.float().cpu().numpy(), ends)  # one transfer back
-        else:
-            boxes, scores = self._graph(pixels)
-            tables = list(torch.cat([boxes, scores[..., None]], 2).float().cpu().numpy())
+        boxes, scores = self._at_once(pixels)
+        tables = torch.cat([boxes, scores[..., None]], 2).float().cpu().numpy()  # one transfer back
         return [(table[:, :4], table[:, 4]) for table in tables]
 
     def forward(self, images: Sequence[Picture], **options: Any) -> list[tuple[FloatArray, FloatArray]]:

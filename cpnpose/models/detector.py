@@ -26,9 +26,6 @@ ARCHITECTURE = "faster-rcnn-mobilenet-v2"
 """The name of this network in the metadata of weights."""
 STRIDES = (8, 16, 32, 64)
 """Pixels of the input per cell of the four levels P3, P4, P5 and P6."""
-_CPU_BYTES = 2 * 480 * 640 * torch.bfloat16.itemsize
-"""A CPU computes the pyramid of so many pixels, times the bytes of a number, at once: more would leave its caches, and
-take a third longer."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +64,10 @@ class PersonPyramid(nn.Module):
     has to be normalised, neither in training nor at inference. The blocks up to stride 4 are never trained.
 
     Input (N, 3, H, W), H and W multiples of 32. Output P3, P4, P5, P6 under the names "0", "1", "2", "pool", each with
-    ``channels`` channels, float32, at strides 8, 16, 32 and 64.
+    ``channels`` channels, at strides 8, 16, 32 and 64.
     """
 
-    _FROZEN = 4
+    _FROZEN, _STEM = 4, 5
     _TAPS = (6, 13, 17)
 
     def __init__(self, channels: int, backbone: MobileNetV2Features | None = None) -> None:
@@ -85,15 +82,25 @@ class PersonPyramid(nn.Module):
         self.fpn = FeaturePyramidNetwork([32, 96, 320], channels, LastLevelMaxPool())
 
     def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
-        maps: OrderedDict[str, Tensor] = OrderedDict()
+        return self.levels(self.stem(x))
+
+    def stem(self, x: Tensor) -> Tensor:
+        """Images to (N, 32, H/8, W/8): the part whose maps are large."""
         with torch.no_grad():
             for block in self.blocks[: self._FROZEN]:
                 x = block(x)  # (N, 24, H/4, W/4) at the end
-        for index in range(self._FROZEN, len(self.blocks)):
+        for block in self.blocks[self._FROZEN : self._STEM]:
+            x = block(x)
+        return x
+
+    def levels(self, x: Tensor) -> OrderedDict[str, Tensor]:
+        """The result of :meth:`stem` to the levels."""
+        maps: OrderedDict[str, Tensor] = OrderedDict()
+        for index in range(self._STEM, len(self.blocks)):
             x = self.blocks[index](x)
             if index in self._TAPS:
                 maps[str(len(maps))] = x  # (N, 32 | 96 | 320, H/8 | H/16 | H/32, ...)
-        return OrderedDict((name, level.float()) for name, level in self.fpn(maps).items())
+        return self.fpn(maps)  # type: ignore[no-any-return]
 
 
 class _FloatRPNHead(RPNHead):  # type: ignore[misc]
@@ -156,7 +163,7 @@ class Detector(nn.Module):
             With targets: the four losses by name, scalars. Without: per image boxes (n, 4) xyxy in pixels of the input
             and scores (n,) of every proposal, unsorted, before any threshold.
         """
-        features = self.pyramid(images) if targets is not None else self._pyramid_in_parts(images)
+        features = self.pyramid(images)
         height, width = images.shape[-2:]
         sizes = [(int(height), int(width))] * len(images)
         truth = list(targets) if targets is not None else None
@@ -165,23 +172,16 @@ class Detector(nn.Module):
             return self.heads.find(features, proposals, (int(height), int(width)))
         return {**losses, **self.heads.losses(features, proposals, truth)}
 
-    def _pyramid_in_parts(self, images: Tensor) -> OrderedDict[str, Tensor]:
-        """The pyramid, on a CPU of a few images at a time."""
-        at_once = max(1, _CPU_BYTES // (images[0, 0].numel() * images.element_size()))
-        if images.device.type != "cpu" or len(images) <= at_once:
-            return self.pyramid(images)  # type: ignore[no-any-return]
-        parts = [self.pyramid(part) for part in images.tensor_split(-(-len(images) // at_once))]
-        return OrderedDict((name, torch.cat([part[name] for part in parts])) for name in parts[0])
-
 
 def build_detector(config: DetectorConfig | None = None, backbone: MobileNetV2Features | None = None) -> Detector:
     """The network, in training mode, with random weights, or those of ``backbone`` (whose layers it takes over)."""
     return Detector(config or DetectorConfig(), backbone)
 
 
-def normalize(pixels: Tensor) -> Tensor:
-    """uint8 RGB (N, H, W, 3) to float32 (N, 3, H, W) in [-1, 1], channels last in memory."""
-    return pixels.permute(0, 3, 1, 2).float().sub_(127.5).div_(127.5)
+def normalize(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """uint8 RGB (N, H, W, 3) to (N, 3, H, W) in [-1, 1], channels last in memory. In a type of 16 bits they are the
+    same numbers, rounded: there, too, a byte less 127.5 is exact."""
+    return pixels.permute(0, 3, 1, 2).to(dtype).sub_(127.5).div_(127.5)
 
 
 @torch.no_grad()

@@ -34,14 +34,14 @@ class PyramidRoIAlign(nn.Module):
         self.strides, self.output, self.samples = tuple(strides), output, samples
 
     def forward(self, features: Mapping[str, Tensor], boxes: Sequence[Tensor]) -> Tensor:
-        """Levels (N, C, h, w), float32, by name in the order of the strides (more levels may follow); per image boxes
-        (n, 4) in pixels of the input. Returns (sum of n, output * output * C), rows in the order of the boxes."""
+        """Levels (N, C, h, w) by name in the order of the strides (more levels may follow); per image boxes (n, 4) in
+        pixels of the input. Returns (sum of n, output * output * C) float32, rows in the order of the boxes."""
         images = torch.cat([torch.full((len(b),), i, device=b.device) for i, b in enumerate(boxes)])
         return self.pool(list(features.values())[: len(self.strides)], torch.cat(list(boxes)), images)
 
     def pool(self, levels: Sequence[Tensor], rois: Tensor, images: Tensor) -> Tensor:
         """The same for one level per stride, boxes (R, 4) of all images, and the image of each (R,)."""
-        table = torch.cat([level.permute(0, 2, 3, 1).flatten(0, 2) for level in levels])  # (all cells, C)
+        table = torch.cat([level.permute(0, 2, 3, 1).flatten(0, 2) for level in levels]).float()  # (all cells, C)
         sides = ((rois[:, 2] - rois[:, 0]) * (rois[:, 3] - rois[:, 1])).clamp_min(1.0).sqrt()
         chosen = (sides / (14 * self.strides[0])).log2().floor().add(1).clamp(0, len(levels) - 1).long()
         heights = torch.tensor([level.shape[2] for level in levels], device=rois.device)
@@ -52,13 +52,12 @@ class PyramidRoIAlign(nn.Module):
         columns, column_weights = self._taps(scaled[:, 0], scaled[:, 2], width)  # (R, output, 2 * samples)
         rows, row_weights = self._taps(scaled[:, 1], scaled[:, 3], height)
         start = (cells.cumsum(0) - cells)[chosen] + images * height * width
-        indices = rows[:, :, None, :, None] * width[:, None, None, None, None] + columns[:, None, :, None, :]
-        indices = indices + start[:, None, None, None, None]
-        weights = row_weights[:, :, None, :, None] * column_weights[:, None, :, None, :] / self.samples**2
+        rows = (rows * width[:, None, None] + start[:, None, None]).int()
+        row_weights = row_weights / self.samples**2
+        indices = rows[:, :, None, :, None] + columns.int()[:, None, :, None, :]
+        weights = row_weights[:, :, None, :, None] * column_weights[:, None, :, None, :]
         taps = (2 * self.samples) ** 2
-        pooled = F.embedding_bag(
-            indices.reshape(-1, taps), table, mode="sum", per_sample_weights=weights.reshape(-1, taps).to(table.dtype)
-        )
+        pooled = F.embedding_bag(indices.view(-1, taps), table, mode="sum", per_sample_weights=weights.view(-1, taps))
         return pooled.reshape(len(rois), self.output**2 * table.shape[1])
 
     def _taps(self, start: Tensor, end: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:

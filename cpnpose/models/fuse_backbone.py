@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cpnpose.models.backbone import MobileNetV2Features, ResNetFeatures
+from cpnpose.models.cpu_parts import in_parts
 from cpnpose.models.fuse_conv import fold, fold_layers
 
 
@@ -84,11 +85,14 @@ class FusedMobileNetV2(nn.Module):
         super().__init__()
         assert isinstance(net, MobileNetV2Features)
         first, *blocks, last = net.features.children()
-        self.blocks = nn.ModuleList([fold_layers(first), *map(FusedInvertedResidual, blocks), fold_layers(last)])
-        self.taps = net._taps
+        fused = [fold_layers(first), *map(FusedInvertedResidual, blocks), fold_layers(last)]
+        c2, *taps = net._taps
+        self.stem, self.blocks = nn.Sequential(*fused[: c2 + 1]), nn.ModuleList(fused[c2 + 1 :])
+        self.taps = [tap - c2 - 1 for tap in taps]
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        maps: list[Tensor] = []
+        x = in_parts(self.stem, x)
+        maps = [x]
         for index, block in enumerate(self.blocks):
             x = block(x)
             if index in self.taps:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from cpnpose.models.detector import Detector, DetectorConfig, build_detector
@@ -26,7 +27,9 @@ class Int8Pyramid(nn.Module):
         self.graph = graph
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
-        levels = self.graph(images)
+        # One image at a time stays in the caches.
+        parts = [self.graph(image) for image in torch.split(images, 1)]
+        levels = [torch.cat(level) for level in zip(*parts, strict=True)]
         # Every other cell, as PersonPyramid takes it by a pooling for which NNCF finds no range.
         levels.append(levels[-1][..., ::2, ::2])
         return OrderedDict(zip(("0", "1", "2", "pool"), levels, strict=True))

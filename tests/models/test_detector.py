@@ -12,10 +12,18 @@ from torchvision.ops import box_iou, roi_align
 from torchvision.ops import nms as suppress
 
 from cpnpose.models.backbone import MobileNetV2Features
-from cpnpose.models.cuda_graph import Recorded
+from cpnpose.models.cuda_graph import Recorded, Recorder
+from cpnpose.models.detect_at_once import DetectorAtOnce, keep_uncovered
 from cpnpose.models.detect_batch import DetectorNetwork, network_size
-from cpnpose.models.detect_graph import DetectorGraph, keep_uncovered
-from cpnpose.models.detector import ARCHITECTURE, STRIDES, Detector, DetectorConfig, PersonPyramid, build_detector
+from cpnpose.models.detector import (
+    ARCHITECTURE,
+    STRIDES,
+    Detector,
+    DetectorConfig,
+    PersonPyramid,
+    build_detector,
+    normalize,
+)
 from cpnpose.models.detector_heads import PyramidRoIAlign, mostly_inside
 from cpnpose.models.weights import WeightsMetadata, load_state, read_metadata, save_weights
 
@@ -57,26 +65,12 @@ def recorded_on_the_cpu(model: nn.Module, example: Tensor) -> Recorded:
     return Recorded(inputs, outputs, replay)
 
 
-def test_all_images_at_once_find_the_same_people(detector: Detector) -> None:
-    """As on a graphics card: dense part recorded, boxes suppressed for all images together."""
-    generator = np.random.default_rng(1)
-    images = [generator.integers(0, 256, (150, 200, 3), dtype=np.uint8) for _ in range(6)]
-    one_by_one = DetectorNetwork(detector)
-    at_once = DetectorNetwork(detector, recorder=recorded_on_the_cpu)
-    for count, score, nms in ((6, 0.0, 1.0), (6, 0.45, 0.5), (1, 0.0, 0.5)):
-        wanted = one_by_one.detect(images[:count], score=score, nms=nms)
-        found = at_once.detect(images[:count], score=score, nms=nms)
-        assert sum(len(scores) for _, scores in wanted) > 0
-        for (boxes, scores), (wanted_boxes, wanted_scores) in zip(found, wanted, strict=True):
-            np.testing.assert_allclose(scores, wanted_scores, atol=1e-5)
-            np.testing.assert_allclose(boxes, wanted_boxes, atol=1e-2)
-
-
-def test_fewer_proposals_than_places_are_nobody() -> None:
+@pytest.mark.parametrize("recorder", [None, recorded_on_the_cpu])
+def test_fewer_proposals_than_places_are_nobody(recorder: Recorder | None) -> None:
     torch.manual_seed(3)
     model = build_detector(replace(TINY, proposals=500)).eval()
     pixels = torch.rand(2, 3, 64, 96) * 2 - 1
-    boxes, scores = DetectorGraph(model, recorded_on_the_cpu)(pixels)
+    boxes, scores = DetectorAtOnce(model, recorder)(pixels)
     assert boxes.shape == (2, 500, 4)
     with torch.inference_mode():
         counts = [len(found) for _, found in model(pixels)]
@@ -212,24 +206,49 @@ def test_boxes_lie_in_the_image_best_first_and_do_not_depend_on_the_batch(detect
         np.testing.assert_allclose(alone[0], boxes, atol=0.01)
 
 
-def test_the_pyramid_is_the_same_in_parts(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_stem_sees_a_few_images_at_a_time(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
     images = torch.rand(5, 3, 64, 96) * 2 - 1
-    counts: list[int] = []
-    handle = detector.pyramid.register_forward_hook(lambda module, inputs, maps: counts.append(len(inputs[0])))
-    with torch.no_grad():
-        whole = detector(images)
-        monkeypatch.setattr("cpnpose.models.detector._CPU_BYTES", 4 * (2 * 64 * 96 + 1))
-        parts = detector(images)
-    handle.remove()
-    assert counts == [5, 2, 2, 1]
-    for (boxes, scores), (other_boxes, other_scores) in zip(whole, parts, strict=True):
-        torch.testing.assert_close(boxes, other_boxes, atol=1e-3, rtol=1e-4)
-        torch.testing.assert_close(scores, other_scores, atol=1e-5, rtol=1e-4)
+    counts: list[list[int]] = [[], []]
+    blocks = detector.pyramid.blocks
+    handles = [
+        block.register_forward_hook(lambda module, inputs, output, seen=seen: seen.append(len(output)))
+        for block, seen in zip((blocks[4], blocks[5]), counts, strict=True)
+    ]
+    at_once = DetectorAtOnce(detector)
+    monkeypatch.setattr("cpnpose.models.cpu_parts._BYTES", 4 * 5 * 64 * 96)
+    whole = at_once(images)
+    monkeypatch.setattr("cpnpose.models.cpu_parts._BYTES", 4 * (2 * 64 * 96 + 1))
+    parts = at_once(images)
+    for handle in handles:
+        handle.remove()
+    assert counts == [[5, 2, 2, 1], [5, 5]]
+    for one, other in zip(whole, parts, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("recorder", [None, recorded_on_the_cpu])
+def test_people_are_those_of_the_network_itself(detector: Detector, recorder: Recorder | None) -> None:
+    """All proposals of torchvision's own way: their boxes, their order and their scores."""
+    torch.manual_seed(1)
+    images = torch.rand(3, 3, 96, 128) * 2 - 1
+    found_boxes, found_scores = DetectorAtOnce(detector, recorder)(images)
+    with torch.inference_mode():
+        wanted = detector(images)
+    for boxes, scores, (wanted_boxes, wanted_scores) in zip(found_boxes, found_scores, wanted, strict=True):
+        assert len(wanted_scores) == TINY.proposals
+        torch.testing.assert_close(boxes, wanted_boxes, atol=1e-2, rtol=1e-4)
+        torch.testing.assert_close(scores, wanted_scores, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_pixels_in_16_bits_are_rounded_once(dtype: torch.dtype) -> None:
+    pixels = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).expand(1, 16, 16, 3)
+    assert torch.equal(normalize(pixels, dtype), normalize(pixels).to(dtype))
 
 
 def test_the_size_that_images_are_brought_to_can_be_chosen(detector: Detector) -> None:
     seen: list[tuple[int, ...]] = []
-    handle = detector.pyramid.register_forward_hook(
+    handle = detector.pyramid.blocks[0].register_forward_hook(
         lambda module, inputs, maps: seen.append(tuple(inputs[0].shape[2:]))
     )
     image = np.full((300, 400, 3), 90, np.uint8)

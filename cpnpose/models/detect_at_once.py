@@ -1,21 +1,27 @@
-"""The person detector on a graphics card: a batch of images in a few calls, however many images there are.
+"""The person detector in inference: a batch of images in a few calls, however many images there are.
 
-torchvision's proposals go image by image and ask the card for the number of boxes several times for each; the processor
-then takes longer to give the orders than the card to obey. Here the dense part, from pixels to the anchors' scores, is
-a CUDA graph, and everything behind it is done for all images at once, with a fixed number of boxes for each.
+torchvision's proposals go image by image and turn all anchors into boxes, of which few are looked at. Here the best
+anchors are chosen first, and all images are worked on together. On a graphics card the dense part, from pixels to the
+anchors' scores, is a CUDA graph, and everything behind it has a fixed number of boxes: otherwise the card would have to
+be asked for their number several times for each image, and the processor would take longer to give the orders than the
+card to obey.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import clip_boxes_to_image
+from torchvision.ops import nms as suppress
 
+from cpnpose.models.cpu_parts import in_parts
 from cpnpose.models.cuda_graph import GraphedNetwork, Recorder, record_graph
-from cpnpose.models.detector import STRIDES, Detector
+from cpnpose.models.detector import STRIDES, Detector, PersonPyramid
 
 _BUCKETS = (1, 4, 16)
 """Batch sizes that are recorded: to record another one takes longer than some images more."""
@@ -35,24 +41,34 @@ class _Dense(nn.Module):
         self.pyramid, self.head = model.pyramid, model.rpn.head
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        levels = list(self.pyramid(x).values())
+        levels = list(self._levels(x).values())
         scores, deltas = self.head(levels)
         each = [(_by_anchor(s, 1).squeeze(-1), _by_anchor(d, 4)) for s, d in zip(scores, deltas, strict=True)]
         return *levels[:_POOLED_LEVELS], torch.cat([s for s, _ in each], 1), torch.cat([d for _, d in each], 1)
 
+    def _levels(self, images: Tensor) -> OrderedDict[str, Tensor]:
+        if isinstance(self.pyramid, PersonPyramid):
+            return self.pyramid.levels(in_parts(self.pyramid.stem, images))
+        return self.pyramid(images)  # type: ignore[no-any-return]
 
-class DetectorGraph(nn.Module):
+
+class DetectorAtOnce(nn.Module):
     """A detector in inference for batches of images of one size.
 
     Args:
-        model: in eval mode.
-        recorder: of its dense part, see ``models/cuda_graph.py``.
+        model: in eval mode, on its device.
+        recorder: its dense part runs from recordings, see ``models/cuda_graph.py``; None records CUDA graphs on a
+            graphics card and nothing elsewhere.
     """
 
-    def __init__(self, model: Detector, recorder: Recorder = record_graph) -> None:
+    def __init__(self, model: Detector, recorder: Recorder | None = None) -> None:
         super().__init__()
         self.model = model
-        self._dense = GraphedNetwork(_Dense(model), _BUCKETS, recorder, _MOST_RECORDINGS)
+        on_card = next(model.parameters()).device.type == "cuda"
+        recorder = recorder or (record_graph if on_card else None)
+        dense = _Dense(model)
+        self._by_rounds = recorder is not None
+        self._dense = GraphedNetwork(dense, _BUCKETS, recorder, _MOST_RECORDINGS) if recorder is not None else dense
         self._anchors: dict[tuple[int, int], tuple[Tensor, list[int]]] = {}
 
     @torch.inference_mode()
@@ -69,7 +85,8 @@ class DetectorGraph(nn.Module):
         *levels, objectness, deltas = self._dense(images)
         anchors, counts = self._anchors_of(images)
         boxes, scores, levels_of = self._candidates(objectness, deltas, anchors, counts, size)
-        chosen = self._proposals(boxes, scores, levels_of)
+        propose = self._proposals_by_rounds if self._by_rounds else self._proposals_by_image
+        chosen = propose(boxes, scores, levels_of)
         present = chosen >= 0
         rois = boxes.gather(1, chosen.clamp_min(0)[..., None].expand(-1, -1, 4)).flatten(0, 1)
         owners = torch.arange(len(images), device=images.device).repeat_interleave(chosen.shape[1])
@@ -115,7 +132,21 @@ class DetectorGraph(nn.Module):
         scores, order = torch.where(usable, scores, -1.0).sort(dim=1, descending=True, stable=True)
         return boxes.gather(1, order[..., None].expand(-1, -1, 4)), scores, torch.cat(level, 1).gather(1, order)
 
-    def _proposals(self, boxes: Tensor, scores: Tensor, levels: Tensor) -> Tensor:
+    def _proposals_by_image(self, boxes: Tensor, scores: Tensor, levels: Tensor) -> Tensor:
+        """As :meth:`_proposals_by_rounds`, image by image and level by level: the quickest way for a processor."""
+        rpn: Any = self.model.rpn
+        most = rpn.post_nms_top_n()
+        chosen = []
+        for own_boxes, own_scores, own_levels in zip(boxes, scores, levels, strict=True):
+            kept = []
+            for level in range(len(STRIDES)):
+                rows = ((own_levels == level) & (own_scores >= 0)).nonzero()[:, 0]
+                kept.append(rows[suppress(own_boxes[rows], own_scores[rows], rpn.nms_thresh)])
+            rows = torch.cat(kept).sort().values[:most]
+            chosen.append(F.pad(rows, (0, most - len(rows)), value=-1))
+        return torch.stack(chosen)
+
+    def _proposals_by_rounds(self, boxes: Tensor, scores: Tensor, levels: Tensor) -> Tensor:
         """The best candidates of each image that no better one of their level covers: their places (N, P), best first,
         -1 where there are no more. The arguments are sorted as :meth:`_candidates` sorts them."""
         rpn: Any = self.model.rpn
