@@ -10,7 +10,7 @@ from typing import Any, TextIO
 from cpnpose.errors import InputError
 from cpnpose.formats.frame_record import parse_frame
 from cpnpose.formats.header import Header
-from cpnpose.formats.jsonl_record import read_jsonl
+from cpnpose.formats.jsonl_lines import read_jsonl
 from cpnpose.pose.types import FrameResult
 
 CHUNK = 1 << 16

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 
 from cpnpose.models.backbone import ResNetFeatures
 from cpnpose.models.cpn import CPN, Bottleneck, PredictionHead
+from cpnpose.models.fold import fold_layers, folded_matrix, from_matrix
 from cpnpose.models.fuse_backbone import FusedMobileNetV2, FusedResNet
-from cpnpose.models.fuse_conv import Activation, fold_layers, folded_matrix, from_matrix
+from cpnpose.models.fuse_conv import Activation
 from cpnpose.models.fuse_upsample import sum_upsampled
 
 

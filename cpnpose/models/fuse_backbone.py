@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cpnpose.models.backbone import MobileNetV2Features, ResNetFeatures
 from cpnpose.models.cpu_parts import in_parts
-from cpnpose.models.fuse_conv import fold, fold_layers
+from cpnpose.models.fold import fold, fold_layers
 
 
 class FusedResidual(nn.Module):

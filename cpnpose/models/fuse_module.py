@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import nn
 from torchvision.models.mobilenetv2 import InvertedResidual
 
+from cpnpose.models.fold import fold
 from cpnpose.models.fuse_backbone import FusedInvertedResidual
-from cpnpose.models.fuse_conv import Activation, FusedConv, fold
+from cpnpose.models.fuse_conv import Activation, FusedConv
 
 
 def use_fused_convolutions(module: nn.Module) -> None:

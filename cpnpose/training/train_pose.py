@@ -6,12 +6,10 @@ Source of the method: Chen et al., CVPR 2018, section 4; see ``loss`` and ``augm
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -19,9 +17,8 @@ from cpnpose.models.cpn import CPN, CPNConfig
 from cpnpose.models.product_conv import use_products
 from cpnpose.models.weights import find_weights
 from cpnpose.training import run
-from cpnpose.training.ahead import one_ahead
-from cpnpose.training.augment import Augmented, augment
-from cpnpose.training.dataset import batch_of, build_cache, epoch_order, read_people, steps
+from cpnpose.training.augment import Augmented
+from cpnpose.training.dataset import build_cache, read_people
 from cpnpose.training.device_set import fits, load_on_device
 from cpnpose.training.distill import Teacher
 from cpnpose.training.distributed import Processes, average_gradients
@@ -43,6 +40,7 @@ from cpnpose.training.pose_run import (
     use_bf16,
 )
 from cpnpose.training.pose_validation import PoseValidation
+from cpnpose.training.views import Rows, views
 
 __all__ = [
     "CHECKPOINT",
@@ -62,7 +60,6 @@ __all__ = [
 LOG_EVERY = 20
 """Steps between entries of the log."""
 OnStep = Callable[[dict[str, Any]], None]
-Rows = npt.NDArray[np.int64]
 
 
 def train_pose(
@@ -177,42 +174,6 @@ def _train(
             if last:
                 break
     return metrics
-
-
-def views(state: PoseRun) -> Generator[tuple[Rows, Augmented], None, None]:
-    """The augmented batches of the next steps of this process, from where the run stands, without end.
-
-    On a graphics card whose memory does not hold the whole set, the next batch is gathered and drawn by a thread while
-    the network works on the last one; on a CPU that thread would only take the network's cores. A batch depends on
-    the seed and the step's number alone.
-    """
-    made = _make_views(state)
-    return one_ahead(made) if state.processes.device.type == "cuda" and state.on_device is None else made
-
-
-def _make_views(state: PoseRun) -> Generator[tuple[Rows, Augmented], None, None]:
-    options, device = state.options, state.processes.device
-    part = (state.processes.rank, state.processes.world)
-    strengths = options.augmentation.scaled(options.augment_strength)
-    for step, rows in enumerate(_rows(state), start=state.step):
-        generator = torch.Generator(device)
-        generator.manual_seed((options.seed << 40) + step)
-        batch = batch_of(state.cache, rows, device) if state.on_device is None else state.on_device.batch_of(rows)
-        yield (
-            rows,
-            augment(batch, options.size, strengths, preprocessing_of(options.model), generator, part=part),
-        )
-
-
-def _rows(state: PoseRun) -> Iterator[Rows]:
-    options = state.options
-    epoch, skip = divmod(state.step, state.steps_per_epoch)
-    while True:
-        order = epoch_order(state.cache.records.sources, options.source_weights, options.seed, epoch)
-        for number, rows in enumerate(steps(order, options.batch, state.processes.rank, state.processes.world)):
-            if number >= skip:
-                yield rows
-        epoch, skip = epoch + 1, 0
 
 
 def train_step(

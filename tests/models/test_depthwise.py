@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import nn
 
-from cpnpose.models import fuse_conv
 from cpnpose.models.backbone import SamePadConv2d
 from cpnpose.models.depthwise import depthwise_works, takes
-from cpnpose.models.fuse_conv import fold
+from cpnpose.models.fold import fold
 
 BY_INTERPRETER = """
 import torch
 from cpnpose.models import fuse_conv
 from cpnpose.models.backbone import SamePadConv2d
 from cpnpose.models.depthwise import depthwise_works
+from cpnpose.models.fold import fold
 
 assert depthwise_works(torch.float32, torch.device("cpu"))
 fuse_conv.takes = lambda x: True
@@ -29,7 +29,7 @@ for conv, activation in (
     (SamePadConv2d(64, 64, 3, stride=2, groups=64), "none"),
 ):
     x = 4 * torch.randn(2, conv.in_channels, 10, 6).contiguous(memory_format=torch.channels_last)
-    fused = fuse_conv.fold(conv, activation=activation)
+    fused = fold(conv, activation=activation)
     with torch.inference_mode():
         wanted = fuse_conv._activate(conv(x), activation)
         found = fused._depthwise(x)
@@ -71,7 +71,7 @@ def test_other_convolutions_are_not_taken_for_depthwise_ones() -> None:
     for conv in (nn.Conv2d(32, 32, 3, padding=1), nn.Conv2d(32, 32, 3, padding=1, groups=4),
                  nn.Conv2d(32, 64, 3, padding=1, groups=32), nn.Conv2d(32, 32, 3, stride=2, padding=1, groups=32),
                  nn.Conv2d(32, 32, 5, padding=2, groups=32)):  # fmt: skip
-        assert not fuse_conv.fold(conv)._is_depthwise()
+        assert not fold(conv)._is_depthwise()
 
 
 def test_the_kernel_is_for_graphics_cards() -> None:
