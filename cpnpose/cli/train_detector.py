@@ -51,6 +51,7 @@ def detector(
 
     from cpnpose.errors import OptionError
     from cpnpose.models.detector import DetectorConfig
+    from cpnpose.pipeline.memory import keep_freed_memory
     from cpnpose.training.detector_options import DetectorTraining
     from cpnpose.training.train_detector import train_detector
 
@@ -82,6 +83,7 @@ def detector(
         precision=precision,  # type: ignore[arg-type]
         config=DetectorConfig(input_pixels=height * width),
     )
+    keep_freed_memory(training=True)
     metrics = train_detector(options, on_step=_show)
     for name, value in metrics.items():
         typer.echo(f"{name}: {value:g}")

@@ -98,6 +98,7 @@ def train_pose_command(
         TimeRemainingColumn,
     )
 
+    from cpnpose.pipeline.memory import keep_freed_memory
     from cpnpose.training.pose_options import PoseTraining, paper_recipe
     from cpnpose.training.train_pose import train_pose
 
@@ -122,6 +123,7 @@ def train_pose_command(
     if recipe is RecipeName.PAPER:
         options = paper_recipe(options)
     console = Console(stderr=True)
+    keep_freed_memory(training=True)
     if benchmark:
         from cpnpose.training.benchmark import benchmark as measure
 

@@ -14,12 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from cpnpose.pipeline.memory import keep_freed_memory
 
-if sys.argv[1] == "keep":
-    keep_freed_memory()
+if sys.argv[1] != "default":
+    keep_freed_memory(training=sys.argv[1] == "training")
+size = int(sys.argv[2]) << 20
 
 def frames(count):
     for _ in range(count):
-        blocks = [np.ones(20 << 20, np.uint8) for _ in range(5)]
+        blocks = [np.ones(size, np.uint8) for _ in range(5)]
         del blocks
 
 with ThreadPoolExecutor(1) as pool:
@@ -33,11 +34,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
-def test_memory_is_not_asked_for_anew_with_every_frame() -> None:
+@pytest.mark.parametrize(("how", "megabytes"), [("keep", 20), ("training", 120)])
+def test_memory_is_not_asked_for_anew_with_every_frame(how: str, megabytes: int) -> None:
     def faults(how: str) -> int:
-        return int(subprocess.run([sys.executable, "-c", _SCRIPT, how], capture_output=True, check=True).stdout)
+        command = [sys.executable, "-c", _SCRIPT, how, str(megabytes)]
+        return int(subprocess.run(command, capture_output=True, check=True).stdout)
 
-    assert faults("keep") < 0.05 * faults("default")
+    assert faults(how) < 0.05 * faults("default")
 
 
 def test_free_memory_is_told_wherever_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
