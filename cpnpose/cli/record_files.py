@@ -30,7 +30,8 @@ STDOUT = "-"
 
 
 def open_record(record: Path, person: str | None = None) -> tuple[Header, Iterable[FrameResult], int]:
-    """Header and frames of a record, with everybody or only one person, and how many other ids are left out.
+    """Header and frames of a record, with everybody or only one person (then the header's settings say who was chosen),
+    and how many other ids are left out.
 
     Raises:
         InputError: it cannot be read, or ``person`` is not in it.
@@ -47,6 +48,7 @@ def open_record(record: Path, person: str | None = None) -> tuple[Header, Iterab
     check_choice(how)  # before all frames are read
     statistics = person_statistics(frames, header.size)
     chosen = statistics.choose(how)
+    header = replace(header, settings={**header.settings, "person": how})
     return header, only_person(read_record(record)[1], chosen), len(statistics.people) - 1
 
 

@@ -134,7 +134,9 @@ def test_smooth_one_person_tells_that_others_are_left_out(tracked, tmp_path):
     result = run("smooth", tracked, "--person", 1, "--out", tmp_path / "one.jsonl")
     assert result.exit_code == 0, result.output
     assert result.stderr.endswith("one.jsonl (1 other person was left out)\n")
-    assert all(list(frame.poses.track_ids) in ([], [1]) for frame in read_record(tmp_path / "one.jsonl")[1])
+    header, frames = read_record(tmp_path / "one.jsonl")
+    assert header.settings["person"] == "id:1"
+    assert all(list(frame.poses.track_ids) in ([], [1]) for frame in frames)
     assert "left out" not in run("smooth", tracked).stderr
 
 
