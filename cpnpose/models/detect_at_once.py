@@ -102,7 +102,8 @@ class DetectorAtOnce(nn.Module):
         if (height, width) not in self._anchors:
             generator: Any = self.model.rpn.anchor_generator
             shapes = [(-(-height // stride), -(-width // stride)) for stride in STRIDES]
-            maps = [images.new_empty(1, 1, *shape) for shape in shapes]
+            # Anchors get the type of the maps: in bfloat16 they would be up to four pixels off.
+            maps = [images.new_empty(1, 1, *shape, dtype=torch.float32) for shape in shapes]
             (anchors,) = generator(ImageList(images[:1], [(height, width)]), maps)
             per_cell = generator.num_anchors_per_location()
             counts = [h * w * n for (h, w), n in zip(shapes, per_cell, strict=True)]

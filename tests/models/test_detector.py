@@ -241,6 +241,14 @@ def test_people_are_those_of_the_network_itself(detector: Detector, recorder: Re
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_anchors_are_exact_whatever_the_network_computes_in(detector: Detector, dtype: torch.dtype) -> None:
+    images = torch.zeros(1, 3, 480, 640)
+    wanted, _ = DetectorAtOnce(detector)._anchors_of(images)
+    found, _ = DetectorAtOnce(detector)._anchors_of(images.to(dtype))
+    assert torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_pixels_in_16_bits_are_rounded_once(dtype: torch.dtype) -> None:
     pixels = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).expand(1, 16, 16, 3)
     assert torch.equal(normalize(pixels, dtype), normalize(pixels).to(dtype))
