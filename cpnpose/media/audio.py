@@ -86,7 +86,7 @@ class AudioCarrier:
             if start > 1:
                 self._container.seek(int((self.origin - 1) * av.time_base))
             for packet in self._container.demux(streams):
-                if not packet.size:
+                if not packet.size or (packet.is_discard and not self._leads_in(packet)):
                     continue
                 given = packet.pts if packet.pts is not None else packet.dts
                 ticks = self._clocks[packet.stream.index].stamp(given, packet.duration)
@@ -101,6 +101,14 @@ class AudioCarrier:
                 yield seconds, packet
         except av.error.FFmpegError as error:
             self.notes.append(f"the audio ends early: it could not be read on ({error.strerror})")
+
+    def _leads_in(self, packet: Packet[Any]) -> bool:
+        """Whether a packet that an edit list cuts away is the last before the beginning: the decoder needs it for the
+        first that is heard."""
+        if packet.pts is None:
+            return False
+        time, duration = packet.pts * packet.time_base, (packet.duration or 0) * packet.time_base
+        return time < self.origin < time + 2 * duration
 
     def advance(self, until: Fraction | None) -> None:
         """Write the audio up to ``until`` seconds of the output, or all of it."""
