@@ -15,13 +15,16 @@ from av.packet import Packet
 from av.stream import Discard
 
 from cpnpose.media.audio_track import Track, add_track
-from cpnpose.media.codecs import can_hold_audio
+from cpnpose.media.codecs import audio_encoder, can_hold_audio, can_hold_pauses
+from cpnpose.media.frame_grid import LIP_SYNC_S
 from cpnpose.media.rational import fraction
 from cpnpose.media.source import open_input, origin_of
 from cpnpose.media.timing import FrameClock
 
 _INTERLEAVED_S = 10
 """Packets that lie so many seconds behind the end have none before it after them."""
+_JITTER_S = 0.02
+"""What lies between two packets counts as a pause from so many seconds on."""
 
 
 class AudioCarrier:
@@ -43,6 +46,12 @@ class AudioCarrier:
         self._carried: dict[int, Track] = {}
         self._clocks: dict[int, FrameClock] = {}
         self._damaged = 0
+        self._ends: dict[int, Fraction | None] = {}
+        """Seconds on the source's clock at which the last packet ends, as far as it tells, of tracks that cannot hold
+        pauses."""
+        self._pauses: dict[int, Fraction] = {}
+        self._early = Fraction(0)
+        self._suffix = path.suffix
         for stream in self._container.streams:
             stream.discard = Discard.all
         for number, stream in enumerate(self._container.streams.audio, start=1):
@@ -72,6 +81,8 @@ class AudioCarrier:
             )
             return
         self._carried[stream.index] = track
+        if not can_hold_pauses(path, name if track.change is None else audio_encoder(path)):
+            self._ends[stream.index], self._pauses[stream.index] = self.origin, Fraction(0)
         if track.change is not None:
             self.notes.append(
                 f"audio track {number} was converted from {name} {track.change}: {path.suffix} cannot hold it"
@@ -86,7 +97,7 @@ class AudioCarrier:
             if start > 1:
                 self._container.seek(int((self.origin - 1) * av.time_base))
             for packet in self._container.demux(streams):
-                if not packet.size:
+                if not packet.size or (packet.is_discard and not self._leads_in(packet)):
                     continue
                 given = packet.pts if packet.pts is not None else packet.dts
                 ticks = self._clocks[packet.stream.index].stamp(given, packet.duration)
@@ -98,9 +109,27 @@ class AudioCarrier:
                     if seconds > self._end + _INTERLEAVED_S:
                         return
                     continue
+                self._count_pause(packet.stream.index, seconds, (packet.duration or 0) * packet.time_base)
                 yield seconds, packet
         except av.error.FFmpegError as error:
             self.notes.append(f"the audio ends early: it could not be read on ({error.strerror})")
+
+    def _leads_in(self, packet: Packet[Any]) -> bool:
+        """Whether a packet that an edit list cuts away is the last before the beginning: the decoder needs it for the
+        first that is heard."""
+        if packet.pts is None:
+            return False
+        time, duration = packet.pts * packet.time_base, (packet.duration or 0) * packet.time_base
+        return time < self.origin < time + 2 * duration
+
+    def _count_pause(self, track: int, seconds: Fraction, duration: Fraction) -> None:
+        if track not in self._ends:
+            return
+        end = self._ends[track]
+        if end is not None and abs(seconds - end) > _JITTER_S:
+            self._pauses[track] += seconds - end
+            self._early = max(self._early, self._pauses[track])
+        self._ends[track] = seconds + duration if duration else None
 
     def advance(self, until: Fraction | None) -> None:
         """Write the audio up to ``until`` seconds of the output, or all of it."""
@@ -128,6 +157,11 @@ class AudioCarrier:
         """Write what the encoders still hold."""
         for carried in self._carried.values():
             self._output.mux(carried.flush())
+        if self._early > LIP_SYNC_S:
+            self.notes.append(
+                f"sound comes up to {float(self._early):.1f} s early: it begins late or has pauses, which "
+                f"{self._suffix} cannot hold. End the name with .mkv to keep its times"
+            )
         if self._damaged:
             packets = "packet of sound was" if self._damaged == 1 else "packets of sound were"
             self.notes.append(f"{self._damaged} damaged {packets} left out")

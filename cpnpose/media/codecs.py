@@ -102,6 +102,12 @@ def can_copy_audio(path: Path, codec: str) -> bool:
     return suffix == ".mkv" or codec in _COPIED_AUDIO.get(suffix, set())
 
 
+def can_hold_pauses(path: Path, codec: str) -> bool:
+    """Whether sound of this codec stands at its own times in a file of this name, not packet after packet."""
+    suffix = path.suffix.lower()
+    return suffix != ".avi" and not (suffix == ".mov" and codec.startswith("pcm_"))
+
+
 def can_hold_audio(path: Path) -> bool:
     """Whether a file of this name can carry sound at all."""
     return path.suffix.lower() != ".gif"

@@ -125,6 +125,7 @@ class VideoReader:
         # A file behind an address has a length; what is live has none.
         live = is_live(self._source) or (is_address(self._source) and duration is None)
         self._seekable = self._start > 0 and not live
+        self._frames_behind = False  # Whether a frame was met that lies behind the end.
         self._frames, self._pending = self._begin(None)
         if self._pending is None:
             raise self._nothing_to_read()
@@ -170,6 +171,10 @@ class VideoReader:
 
     def _nothing_to_read(self) -> InputError:
         hint = " If the server allows no jumping, download the file first." if is_address(self._source) else ""
+        if self._frames_behind:
+            return InputError(
+                f"{self._source}: no frame from {self._start:g} s to {self._end:g} s. Give a later end.{hint}"
+            )
         if self._start > 0:
             return InputError(f"{self._source}: no frame from {self._start:g} s on. Give an earlier start.{hint}")
         return InputError(f"{self._source}: holds no frame that can be decoded. Check that the file is whole.{hint}")
@@ -186,6 +191,7 @@ class VideoReader:
                 start = find_start(self._container, self._stream, self._ticks(self._start))
                 if start is not None:
                     if start.pts is None or start.pts >= last:
+                        self._frames_behind = start.pts is not None
                         return iter(()), None
                     for ticks in start.where_to_seek(self.time_base):
                         self._container.seek(ticks, stream=self._stream)
@@ -244,6 +250,7 @@ class VideoReader:
                             self._first_index += not self._sought
                             continue
                         if last is not None and pts >= last:
+                            self._frames_behind = True
                             return
                         if frame.is_corrupt:
                             self.damaged += 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -105,6 +107,60 @@ def test_sound_that_changes_its_channels_is_converted_to_the_end(tmp_path: Path)
     copy(source, tmp_path / "o.webm")
     assert heard(tmp_path / "o.webm")[:2] == ("opus", 2)
     assert heard(tmp_path / "o.webm")[2] == pytest.approx(6.0, abs=0.2)
+
+
+def trim(path: Path, seconds: int) -> Path:
+    """Cut the beginning of an mp4 away as phones do: by its edit lists (of the pictures and of the sound) alone."""
+    data, at = bytearray(path.read_bytes()), 0
+    for ticks_per_s in (12800, 48000):
+        at = data.index(b"elst", at) + 12
+        length, begin = struct.unpack_from(">Ii", data, at)
+        struct.pack_into(">Ii", data, at, length - seconds * 1000, begin + seconds * ticks_per_s)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("target", ["o.mp4", "o.mkv", "o.avi", "o.webm"])
+@pytest.mark.parametrize("codec", ["aac", "libopus"])
+def test_sound_that_an_edit_list_cuts_away_stays_away(tmp_path: Path, codec: str, target: str) -> None:
+    source = trim(record(tmp_path / "a.mp4", codec, "stereo", 48000, 6.0), 4)
+    copy(source, tmp_path / target)
+    assert heard(tmp_path / target)[2] == pytest.approx(2.0, abs=0.1)
+    with VideoReader(tmp_path / target, threads=1) as reader:
+        assert next(iter(reader)).time_s == pytest.approx(0, abs=0.05)
+
+
+def silenced(source: Path, target: Path, begin: float, end: float) -> Path:
+    """The same without the packets of sound from ``begin`` to ``end`` seconds."""
+    with av.open(str(source)) as before, av.open(str(target), "w") as after:
+        streams = [after.add_stream_from_template(stream) for stream in before.streams]
+        for packet in before.demux():
+            number = packet.stream.index
+            if packet.size and not (number == 1 and begin <= packet.pts * packet.time_base < end):
+                packet.stream = streams[number]
+                after.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize("pause", [(-1.0, 1.5), (1.0, 2.5), (0.0, 0.0)])
+@pytest.mark.parametrize(
+    ("codec", "target", "holds"),
+    [
+        ("aac", "o.avi", False),
+        ("libopus", "o.avi", False),
+        ("pcm_s16le", "o.avi", False),
+        ("pcm_s16le", "o.mov", False),
+        ("aac", "o.mov", True),
+        ("pcm_s16le", "o.mkv", True),
+    ],
+)
+def test_sound_that_comes_early_is_told(
+    tmp_path: Path, codec: str, target: str, holds: bool, pause: tuple[float, float]
+) -> None:
+    source = record(tmp_path / "a.mkv", codec, "stereo", 48000, 3.0)
+    notes = copy(silenced(source, tmp_path / "b.mkv", *pause), tmp_path / target)
+    told = [float(found[1]) for found in re.finditer(r"sound comes up to (\S+) s early", " ".join(notes))]
+    assert told == ([] if holds or not pause[1] else [pytest.approx(1.5, abs=0.11)])
 
 
 def test_sound_for_which_nothing_works_is_left_out_with_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -445,6 +445,13 @@ def test_start_behind_the_end_is_said(tmp_path: Path, make_video: Make) -> None:
         VideoReader(make_video(tmp_path / "a.mp4"), start=9)
 
 
+@pytest.mark.parametrize("part", [{"end": 1.5}, {"start": 0.5, "end": 1.5}, {"start": 2.5, "end": 3.5}])
+def test_a_part_between_frames_is_said(tmp_path: Path, make_video: Make, part: dict[str, float]) -> None:
+    path = make_video(tmp_path / "a.mkv", times=[2.0, 4.0], count=2, time_base=Fraction(1, 1000), audio=("aac",))
+    with pytest.raises(InputError, match=r"no frame from .* s to .* s\. Give a later end"):
+        VideoReader(path, **part)
+
+
 def test_hardware_that_is_not_there_falls_back(tmp_path: Path, make_video: Make) -> None:
     path = make_video(tmp_path / "a.mp4")
     for device in hwdevices_available():
