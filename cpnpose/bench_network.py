@@ -29,7 +29,7 @@ from cpnpose.pose.keypoints import NUM_KEYPOINTS
 from cpnpose.pose.types import FloatArray
 
 DECODED_PEOPLE = 64
-_MATRIX_SIDE = {"cpu": 1024, "cuda": 8192}
+_MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
 _BORDER = 10
 
 

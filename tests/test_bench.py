@@ -24,7 +24,7 @@ from cpnpose.bench_network import (
     network_forms_apart,
 )
 from cpnpose.bench_pipeline import pipeline
-from cpnpose.bench_timing import race
+from cpnpose.bench_timing import Timing, race
 from cpnpose.errors import InputError, OptionError
 from cpnpose.models.cpn import Architecture
 from cpnpose.pipeline.options import StreamOptions
@@ -84,6 +84,18 @@ def test_arithmetic_is_counted(architecture: Architecture, gflop: float) -> None
     quarter = matrix_units(architecture, (128, 96), CPU, torch.float32, 0.1)
     assert quarter["gflop_per_crop"] == pytest.approx(units["gflop_per_crop"] / 4, rel=1e-6)
     assert units["tflops"] > 1e-3
+
+
+def test_the_product_is_large_enough_to_show_what_a_cpu_can_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 1024 rows it had a lower rate than the network itself."""
+
+    def once(calls: dict[str, Callable[[], torch.Tensor]], **options: object) -> dict[str, Timing]:
+        assert calls["product"]().shape == (2048, 2048)
+        return {"product": Timing(1.0, 1, 0)}
+
+    monkeypatch.setattr("cpnpose.bench_network.race", once)
+    units = matrix_units("cpn-light", (64, 64), CPU, torch.float32, 0.1)
+    assert units["tflops"] == 2 * 2048**3 / 1e12
 
 
 def test_without_its_packages_int8_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

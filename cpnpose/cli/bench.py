@@ -46,7 +46,7 @@ def bench_command(
     """Measure speed: the network's forms, the decoding of heatmaps, the detector, the pipeline and its stages.
 
     Networks that are compared are initialised randomly and measured in turns in one run, so their ratios hold where
-    their times do not. Calls that other programs disturbed are left out where there are others.
+    their times do not. Calls that other programs disturbed are left out where there are others. It takes some minutes.
     """
     if video is None:
         networks = {
@@ -106,7 +106,7 @@ def _show(report: dict[str, Any]) -> None:
         (f"{name}, memory as PyTorch gets it by default", network["forms"]),
         (f"{name}, freed memory kept, as the commands do", network["forms_with_freed_memory_kept"]),
         ("the inference form's arithmetic beside a product of large matrices", [network["matrix_units"]]),
-        (f"heatmaps of {decoding['people']} people", [decoding]),
+        (f"decoding the heatmaps of {decoding['people']} people", _decoding_rows(decoding)),
         ("person detector at 640x480, batch 4", report["detector"]),
     ]
     if "pipeline" in report:
@@ -129,13 +129,21 @@ def _show(report: dict[str, Any]) -> None:
         _print_rows(console, rows)
 
 
+def _decoding_rows(decoding: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row for each way, for the published one in a loop over joints, and for the network."""
+    figures = {"ms": "ms", "share of network": "share_of_network", "times loop": "times_faster_than_loop"}
+    return [
+        {"": way.replace("_", " ")} | {heading: decoding.get(f"{way}_{name}") for heading, name in figures.items()}
+        for way in ("dark", "published", "published_loop", "network")
+    ]
+
+
 _HEADINGS = {
     "times_faster_than_plain_float32": "times float32",
     "times_faster_than_plain_bfloat16": "times bfloat16",
-    "dark_times_faster_than_loop": "times loop",
-    "published_times_faster_than_loop": "times loop",
-    "dark_share_of_network": "share",
-    "published_share_of_network": "share",
+    "times_the_first": "times as long",
+    "tflops": "tflops of product",
+    "used_tflops": "tflops of network",
     "calls": "undisturbed calls",
 }
 """Short headings for a narrow terminal; the JSON has the long names."""

@@ -62,7 +62,12 @@ DetectorSize = Annotated[
 ]
 Boxes = Annotated[
     Path | None,
-    typer.Option("--boxes", rich_help_panel=NETWORKS, help="Take people's boxes from this COCO detections file."),
+    typer.Option(
+        "--boxes",
+        rich_help_panel=NETWORKS,
+        help="Take people's boxes from this COCO detections file; its image_id is the frame's number from 0, or the "
+        "image's file name.",
+    ),
 ]
 Score = Annotated[
     float | None,

@@ -29,7 +29,7 @@ def detector(
     backbone_weights: Annotated[Path | None, typer.Option(help="ImageNet weights of MobileNetV2 (.npz).")] = None,
     init: Annotated[str | None, typer.Option(help="Detector weights to start from.")] = None,
     size: Annotated[str, typer.Option(help="About what frames are brought to, height x width.")] = "480x640",
-    steps: Annotated[int, typer.Option(min=1)] = 8000,
+    steps: Annotated[int, typer.Option(min=1, help="Length of the schedule.")] = 8000,
     minutes: Annotated[
         float | None, typer.Option(min=0.0, help="End the schedule after this time, if that is sooner.")
     ] = None,
@@ -41,7 +41,7 @@ def detector(
     turn_degrees: Annotated[float, typer.Option(min=0, max=180, help="By how much at most, to either side.")] = 45.0,
     evaluate_every: Annotated[int, typer.Option(min=1, help="Steps between evaluations.")] = 1000,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 250,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the random numbers.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16.")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of the network; 0: all cores.")] = 0,

@@ -48,16 +48,24 @@ def train_pose_command(
     val: Annotated[Path | None, typer.Option(help="COCO keypoint file to evaluate on.")] = None,
     model: Annotated[Model, typer.Option(help="Architecture.")] = Model.R50,
     size: Annotated[str, typer.Option(help="Input, height x width.")] = "256x192",
-    mix: Annotated[str, typer.Option(help="Share of each annotation file in an epoch, such as 1,1,0.5.")] = "",
+    mix: Annotated[
+        str, typer.Option(help="Share of each annotation file in an epoch, such as 1,1,0.5. Default: all of each.")
+    ] = "",
     recipe: Annotated[RecipeName, typer.Option(help="'paper' is the published one.")] = RecipeName.MODERN,
     batch: Annotated[int, typer.Option(min=1, help="People in a step of one process.")] = 32,
     epochs: Annotated[float, typer.Option(min=0.0, max=1e6, help="Length of the schedule.")] = 60.0,
     minutes: Annotated[
         float | None, typer.Option(min=0.0, help="End the schedule after this time, if that is sooner.")
     ] = None,
-    lr: Annotated[float, typer.Option(min=0.0, max=100.0, help="Highest learning rate.")] = 1e-3,
+    lr: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=100.0, help="Highest learning rate. Default: 0.001, by --recipe paper 0.0005."),
+    ] = None,
     location_weight: Annotated[
-        float | None, typer.Option(min=0.0, help="Share of the location loss beside the squared error.")
+        float | None,
+        typer.Option(
+            min=0.0, help="Share of the location loss beside the squared error. Default: 400, by --recipe paper 0."
+        ),
     ] = None,
     augment_strength: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of the augmentation; less for short trainings.")
@@ -66,7 +74,7 @@ def train_pose_command(
         str | None, typer.Option(help="Trained weights whose features and keypoints this network learns from as well.")
     ] = None,
     hint_weight: Annotated[
-        float | None, typer.Option(min=0.0, help="Share of the distance from the teacher's features.")
+        float | None, typer.Option(min=0.0, help="Share of the distance from the teacher's features. Default: 1000.")
     ] = None,
     init: Annotated[str | None, typer.Option(help="Weights to start from: a file or a name.")] = None,
     backbone_weights: Annotated[
@@ -78,7 +86,7 @@ def train_pose_command(
     ] = 0,
     evaluate_every: Annotated[int, typer.Option(min=1, help="Steps between evaluations.")] = 1000,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 200,
-    seed: Annotated[int, typer.Option(min=0, max=2**23 - 1)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**23 - 1, help="Of the random numbers.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16.")] = "auto",
     compile_: Annotated[bool, typer.Option("--compile", help="torch.compile the network.")] = False,
@@ -110,18 +118,20 @@ def train_pose_command(
         raise OptionError(f"--mix {mix}: {len(files)} annotation files need {len(files)} numbers")
     options = PoseTraining(
         data=data, annotations=files, val=val, out=out, model=model.value, size=parse_size(size), weights=weights,
-        recipe=recipe.value, batch=batch, epochs=epochs, stop_after=minutes, lr=lr, init=init,
+        recipe=recipe.value, batch=batch, epochs=epochs, stop_after=minutes, init=init,
         backbone_weights=backbone_weights, freeze_bn=freeze_bn, evaluate_every=evaluate_every,
         checkpoint_every=checkpoint_every, seed=seed, device=device, precision=precision,  # type: ignore[arg-type]
         compile=compile_, cache=cache, augment_strength=augment_strength, freeze_blocks=freeze_blocks,
         teacher=teacher,
     )  # fmt: skip
+    if recipe is RecipeName.PAPER:
+        options = paper_recipe(options)
+    if lr is not None:
+        options = replace(options, lr=lr)
     if location_weight is not None:
         options = replace(options, location_weight=location_weight)
     if hint_weight is not None:
         options = replace(options, hint_weight=hint_weight)
-    if recipe is RecipeName.PAPER:
-        options = paper_recipe(options)
     console = Console(stderr=True)
     keep_freed_memory(training=True)
     if benchmark:

@@ -107,9 +107,11 @@ def download_weights(
     manifest = load_manifest(folder)
     manifest.entry(name)  # an unknown name is told before there is a bar
     with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
-        task = bar.add_task(name, total=None)
+        task = bar.add_task(name, total=None, visible=False)
         path = download_entry(
-            manifest, name, progress=lambda done, total: bar.update(task, completed=done, total=total)
+            manifest,
+            name,
+            progress=lambda done, total: bar.update(task, completed=done, total=total, visible=True),
         )
     typer.echo(str(path))
 

@@ -26,7 +26,8 @@ COORDINATES = (
     "image, x runs right, y runs down, and the centre of the first pixel is (0.5, 0.5). Boxes are [x1, y1, x2, y2]."
 )
 SCORES = {
-    "keypoint": "Value of the heatmap at the keypoint, divided by 255, plus 0.5. Not a probability.",
+    "keypoint": "Largest value of the keypoint's heatmap (by published decoding: its value at the keypoint), divided "
+    "by 255, plus 0.5. Not a probability.",
     "box": "Score of the person detector, 0 to 1; 1 where the box was given.",
     "person": "Box score times the mean of the 17 keypoint scores.",
 }

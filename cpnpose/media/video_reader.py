@@ -170,7 +170,7 @@ class VideoReader:
         self._frames, self._pending, self.hwaccel = frames, pending, hwaccel
 
     def _nothing_to_read(self) -> InputError:
-        hint = " If the server allows no jumping, download the file first." if is_address(self._source) else ""
+        hint = " If the server answers no range requests, download the file first." if is_address(self._source) else ""
         if self._frames_behind:
             return InputError(
                 f"{self._source}: no frame from {self._start:g} s to {self._end:g} s. Give a later end.{hint}"

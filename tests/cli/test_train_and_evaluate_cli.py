@@ -78,6 +78,27 @@ def test_training_evaluation_and_labelling_from_the_command_line(data: tuple[Pat
     assert len(json.loads((tmp_path / "labels.json").read_text())["annotations"]) == 8
 
 
+@pytest.mark.parametrize(
+    ("given", "lr", "location_weight"),
+    [((), 5e-4, 0.0), (("--lr", 1e-4, "--location-weight", 7), 1e-4, 7.0), (("--recipe", "modern"), 1e-3, 400.0)],
+)
+def test_what_is_given_beside_a_recipe_counts(
+    data: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: Any,
+    given: tuple[object, ...],
+    lr: float,
+    location_weight: float,
+) -> None:
+    images, people = data
+    options: list[Any] = []
+    monkeypatch.setattr("cpnpose.training.train_pose.train_pose", lambda told, **_: options.append(told) or {})
+    recipe = ("--recipe", "paper")
+    result = run("train", "pose", "--data", images, "--annotations", people, "--out", tmp_path, *recipe, *given)
+    assert result.exit_code == 0, result.output
+    assert (options[0].lr, options[0].location_weight) == (lr, location_weight)
+
+
 def test_the_benchmark_tells_both_speeds(data: tuple[Path, Path], tmp_path: Path, monkeypatch: Any) -> None:
     from cpnpose.training import benchmark
 

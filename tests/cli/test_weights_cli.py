@@ -117,6 +117,7 @@ def test_download(tmp_path: Path, small: Path, site: str) -> None:
     path = tmp_path / "cache" / small.name
     assert result.stdout == f"{path}\n"
     assert "small" in result.stderr  # the bar
+    assert run("download", "small").stderr.strip() == ""  # nothing to fetch, no bar
     assert path.read_bytes() == published.read_bytes()
     assert f"small: ok, {path}" in run("verify").stdout
     assert run("download", "default", "--quiet").stderr == ""

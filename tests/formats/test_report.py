@@ -276,6 +276,13 @@ def test_the_player_begins_where_somebody_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine; apt-get install chromium")
+def test_a_thinned_page_says_so(record: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cpnpose.formats.report_data.MOST_ROWS", 100)
+    write_report(record, tmp_path / "page.html")
+    assert "The page shows one of every 2 frames." in in_browser(tmp_path / "page.html", tmp_path / "profile")
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine; apt-get install chromium")
 def test_page_in_a_real_browser(record: Path, tmp_path: Path) -> None:
     write_report(record, tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")

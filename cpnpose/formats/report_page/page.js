@@ -32,7 +32,7 @@ function start() {
   const data = readData(byId("data").textContent);
   byId("title").textContent = data.title;
   const rate = data.fps ? `, ${data.fps.toFixed(2)} fps` : "";
-  const thinned = data.every > 1 ? ` The page shows every ${data.every}th frame.` : "";
+  const thinned = data.every > 1 ? ` The page shows one of every ${data.every} frames.` : "";
   byId("summary").textContent = `${data.frameCount} frames from ${secondsText(data.start)} to ${secondsText(data.end)}` +
     `${rate}, ${data.size[1]} x ${data.size[0]} pixels. ${data.people.length} people with an id, ` +
     `${data.emptyFrames} frames without anybody.${thinned}`;
