@@ -289,3 +289,26 @@ def test_a_checkpoint_of_another_run_is_refused(options: DetectorTraining) -> No
     trainer.train_detector(replace(options, steps=1))
     with pytest.raises(TrainingError, match="another run"):
         trainer.train_detector(replace(options, batch=3))
+
+
+def test_a_finished_run_stays_as_it_is_and_tells_its_figures(options: DetectorTraining) -> None:
+    run = replace(options, val=options.annotations[0], steps=2)
+    metrics = trainer.train_detector(run)
+    before = {path.name: path.read_bytes() for path in run.out.iterdir()}
+    told: list[dict[str, Any]] = []
+    assert trainer.train_detector(run, on_step=told.append) == metrics
+    assert told == [{"step": 2, "fraction": 1.0}]
+    assert {path.name: path.read_bytes() for path in run.out.iterdir()} == before
+
+
+def test_a_run_goes_on_at_another_learning_rate_but_not_from_other_weights(
+    options: DetectorTraining, random_backbone: Path
+) -> None:
+    """A lower rate is the remedy that is told where the loss is no number."""
+    trainer.train_detector(replace(options, backbone_weights=random_backbone, steps=1))
+    trainer.train_detector(replace(options, backbone_weights=random_backbone, steps=2, lr=options.lr / 4))
+    groups = torch.load(options.out / "checkpoint.pt", weights_only=True)["optimizer"]["param_groups"]
+    fresh = trainer.DetectorRun(replace(options, backbone_weights=random_backbone, out=options.out / "fresh"), None)
+    assert [g["full_lr"] for g in groups] == [g["full_lr"] / 4 for g in fresh.optimizer.param_groups]
+    with pytest.raises(TrainingError, match="started from other weights; give --init and --backbone-weights as then"):
+        trainer.train_detector(replace(options, steps=3))
