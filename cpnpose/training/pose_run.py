@@ -171,10 +171,7 @@ def resume(state: PoseRun, log: run.RunLog) -> None:
         return
     content = run.load_checkpoint(path)
     stored, mine = content.get("fingerprint", {}), state.fingerprint()
-    compared = [
-        *(name for name in stored if name in mine and name != "teacher"),
-        "teacher",
-    ]  # earlier versions had fewer
+    compared = dict.fromkeys([*(name for name in stored if name in mine), "teacher"])  # earlier versions had fewer
     different = [name for name in compared if stored.get(name) != mine.get(name)]
     if not stored or different:
         told = ", ".join(f"{name} {stored.get(name, 'none')} instead of {mine.get(name, 'none')}" for name in different)

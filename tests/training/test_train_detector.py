@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from cpnpose.errors import TrainingError
+from cpnpose.errors import InputError, TrainingError
 from cpnpose.models.backbone import MobileNetV2Features
 from cpnpose.models.detector import DetectorConfig, build_detector
 from cpnpose.models.weights import load_state, read_metadata
@@ -20,7 +22,7 @@ from cpnpose.training import detector_data
 from cpnpose.training import train_detector as trainer
 from cpnpose.training.detector_augment import compose
 from cpnpose.training.detector_batch import make_batch
-from cpnpose.training.detector_data import BoxDataset, BoxSample, read_samples
+from cpnpose.training.detector_data import BoxDataset, BoxSample, read_pixels, read_samples
 from cpnpose.training.detector_options import DetectorTraining, scaled_groups
 from cpnpose.training.run import read_log
 
@@ -198,6 +200,14 @@ def test_decoded_images_stay_as_far_as_there_is_room(data: Path, monkeypatch: py
     for index in [*range(8), *range(8)]:
         dataset.pixels(index)
     assert len(read) == 8 + 6  # a quarter of what is free holds two
+
+
+def test_an_image_that_is_too_large_is_told(tmp_path: Path) -> None:
+    header = b"IHDR" + struct.pack(">IIBBBBB", 40_000, 40_000, 8, 0, 0, 0, 0)
+    path = tmp_path / "map.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)))
+    with pytest.raises(InputError, match=r"map\.png: cannot be decoded .*; remove it or make it smaller"):
+        read_pixels(path)
 
 
 def test_a_batch_is_the_same_whether_its_images_stay_or_not(options: DetectorTraining) -> None:
