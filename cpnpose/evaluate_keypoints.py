@@ -85,7 +85,7 @@ def complete_annotations(path: Path) -> dict[str, Any]:
     """
     content = read_annotations(path)
     names = file_names(content, path)
-    people = []
+    people: list[dict[str, Any]] = []
     labelled_ones = (person for person in content["annotations"] if labelled_keypoints(person, path))
     categories = {None, *(person.get("category_id") for person in labelled_ones)}
     for person in content["annotations"]:

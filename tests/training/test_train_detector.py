@@ -203,9 +203,13 @@ def test_decoded_images_stay_as_far_as_there_is_room(data: Path, monkeypatch: py
 
 
 def test_an_image_that_is_too_large_is_told(tmp_path: Path) -> None:
-    header = b"IHDR" + struct.pack(">IIBBBBB", 40_000, 40_000, 8, 0, 0, 0, 0)
+    parts = (b"IHDR", struct.pack(">IIBBBBB", 40_000, 40_000, 8, 0, 0, 0, 0)), (b"IDAT", bytes(50)), (b"IEND", b"")
     path = tmp_path / "map.png"
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)))
+    with path.open("wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        for kind, content in parts:
+            file.write(struct.pack(">I", len(content)) + kind + content)
+            file.write(struct.pack(">I", zlib.crc32(kind + content)))
     with pytest.raises(InputError, match=r"map\.png: cannot be decoded .*; remove it or make it smaller"):
         read_pixels(path)
 
