@@ -29,25 +29,30 @@ def read_truth(annotations: Path) -> BoxTruth:
     """The people of a COCO file; boxes without a category are of persons, too.
 
     Raises:
-        InputError: it cannot be read, an image has no whole number as its id or no name, or a person no box.
+        InputError: it cannot be read, an image has no whole number as its id or no name, a person no box, or there is
+            nobody.
     """
     data = read_annotations(annotations)
-    file_names(data, annotations)
+    names = file_names(data, annotations)
     people: list[dict[str, Any]] = []
     for entry in data["annotations"]:
         if entry.get("category_id", PERSON) == PERSON:
             box_of(entry, annotations)
-            box = entry["bbox"]
+            box, area = entry["bbox"], entry.get("area")
             people.append(
                 {
                     "id": len(people) + 1,
                     "image_id": entry.get("image_id"),
                     "category_id": PERSON,
                     "bbox": box,
-                    "area": entry.get("area", box[2] * box[3]),
-                    "iscrowd": entry.get("iscrowd", 0),
+                    "area": area if isinstance(area, int | float) else box[2] * box[3],
+                    "iscrowd": int(bool(entry.get("iscrowd"))),
                 }
             )
+    if not any(person["image_id"] in names for person in people):
+        raise InputError(
+            f"{annotations}: holds no box of a person (category {PERSON}) on one of its images; check the file"
+        )
     known = ("id", "file_name", "width", "height")
     images = [{name: image[name] for name in known if name in image} for image in data["images"]]
     return BoxTruth(annotations, images, people)

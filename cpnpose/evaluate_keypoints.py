@@ -76,30 +76,50 @@ def keypoint_metrics(annotations: Path, results: Sequence[dict[str, Any]]) -> di
 def complete_annotations(path: Path) -> dict[str, Any]:
     """An annotation file with all that pycocotools asks of it: what can be told from the rest is filled in.
 
+    People with keypoints are of category 1 whatever the file calls them, as predictions are; who has none counts where
+    people with keypoints have the same category. Annotations are numbered from 1: pycocotools takes 0 as "no match".
+
     Raises:
         InputError: a person has keypoints but no ``area``, which OKS needs, or no box, or another fault (see
             :mod:`cpnpose.training.annotations`).
     """
-    content: dict[str, Any] = dict(read_annotations(path))
+    content = read_annotations(path)
     names = file_names(content, path)
-    people = []
-    for row, person in enumerate(content["annotations"]):
+    people: list[dict[str, Any]] = []
+    labelled_ones = (person for person in content["annotations"] if labelled_keypoints(person, path))
+    categories = {None, *(person.get("category_id") for person in labelled_ones)}
+    for person in content["annotations"]:
         image_of(person, names, path)
+        x1, y1, x2, y2 = box_of(person, path)
+        area = person.get("area")
+        known = isinstance(area, int | float) and area > 0
         labelled = labelled_keypoints(person, path)
-        if labelled is not None and not isinstance(person.get("area"), int | float):
+        if labelled is not None and not known:
             raise InputError(
-                f"{path}: annotation {person.get('id')!r} has no 'area', which OKS needs; give the area of the "
+                f"{path}: annotation {person.get('id')!r} has no 'area' above 0, which OKS needs; give the area of the "
                 "person's mask in square pixels, or half of the box's where there is none"
             )
-        x1, y1, x2, y2 = box_of(person, path)
-        defaults = {"id": row + 1, "category_id": 1, "iscrowd": 0, "area": (x2 - x1) * (y2 - y1)}
-        keypoints = person.get("keypoints") or [0] * (3 * NUM_KEYPOINTS)
-        counted = {"keypoints": keypoints, "num_keypoints": sum(v > 0 for v in keypoints[2::3])}
-        people.append(defaults | person | counted)
-    content["annotations"] = people
-    content.setdefault("info", {})
-    content.setdefault("categories", [{"id": 1, "name": "person"}])
-    return content
+        if labelled is None and person.get("category_id") not in categories:
+            continue
+        keypoints = labelled or [0] * (3 * NUM_KEYPOINTS)
+        people.append(
+            {
+                "id": len(people) + 1,
+                "image_id": person["image_id"],
+                "category_id": 1,
+                "iscrowd": int(bool(person.get("iscrowd"))),
+                "bbox": person["bbox"],
+                "area": area if known else (x2 - x1) * (y2 - y1),
+                "keypoints": keypoints,
+                "num_keypoints": sum(v > 0 for v in keypoints[2::3]),
+            }
+        )
+    return {
+        "info": {},
+        "images": content["images"],
+        "annotations": people,
+        "categories": [{"id": 1, "name": "person"}],
+    }
 
 
 def keypoint_errors(annotations: Path, results: Sequence[dict[str, Any]]) -> dict[str, Any]:

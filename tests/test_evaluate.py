@@ -139,6 +139,51 @@ def test_what_can_be_told_from_the_rest_may_be_missing(truth: Path) -> None:
     assert keypoint_metrics(change(truth, bare), results)["AP"] == 100
 
 
+def from_zero(person: dict[str, Any]) -> None:
+    person["id"] -= 1
+
+
+def twice(person: dict[str, Any]) -> None:
+    person["id"] //= 2
+
+
+def in_words(person: dict[str, Any]) -> None:
+    person["id"] = f"person {person['id']}"
+
+
+def other_category(person: dict[str, Any]) -> None:
+    person["category_id"] = 0
+
+
+def nulls(person: dict[str, Any]) -> None:
+    person.update(id=None, category_id=None, iscrowd=None)
+
+
+@pytest.mark.parametrize("alter", [from_zero, twice, in_words, other_category, nulls])
+def test_numbers_and_categories_of_other_programs_change_no_figure(
+    truth: Path, alter: Callable[[dict[str, Any]], None]
+) -> None:
+    results = predictions(truth)
+
+    def altered(content: dict[str, Any]) -> None:
+        for person in content["annotations"]:
+            alter(person)
+        content["categories"] = [{"id": 0, "name": "human"}]
+        dog = {"id": 0, "image_id": 1, "category_id": 18, "bbox": [0, 0, 5, 5], "area": None, "keypoints": [None] * 51}
+        content["annotations"].append(dog)
+
+    assert keypoint_metrics(change(truth, altered), results)["AP"] == 100
+    assert keypoint_errors(truth, results)["people"] == PEOPLE
+
+
+def test_an_area_of_0_is_told(truth: Path) -> None:
+    def nothing(content: dict[str, Any]) -> None:
+        content["annotations"][3]["area"] = 0
+
+    with pytest.raises(InputError, match=r"truth\.json: annotation 4 has no 'area' above 0, which OKS needs"):
+        keypoint_metrics(change(truth, nothing), [])
+
+
 def test_missing_areas_and_ids_that_are_strings_are_told(truth: Path) -> None:
     results = predictions(truth)
 
@@ -149,7 +194,7 @@ def test_missing_areas_and_ids_that_are_strings_are_told(truth: Path) -> None:
         for image in content["images"]:
             image["id"] = str(image["id"])
 
-    with pytest.raises(InputError, match=r"truth\.json: annotation 4 has no 'area', which OKS needs"):
+    with pytest.raises(InputError, match=r"truth\.json: annotation 4 has no 'area' above 0, which OKS needs"):
         keypoint_metrics(change(truth, no_area), results)
     with pytest.raises(InputError, match="image id '1' is not a whole number"):
         keypoint_metrics(change(truth, strings), results)

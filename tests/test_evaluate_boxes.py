@@ -70,6 +70,25 @@ def test_boxes_without_a_category_are_of_persons(annotations: Path) -> None:
     assert box_metrics(read_truth(annotations), found)["AP"] == 100
 
 
+def test_areas_and_crowds_may_be_null(annotations: Path) -> None:
+    content = json.loads(annotations.read_text())
+    for entry in content["annotations"]:
+        entry |= {"area": None, "iscrowd": entry["iscrowd"] or None}
+    annotations.write_text(json.dumps(content))
+    found = {1: people((BIG, 0.9), (SMALL, 0.8)), 2: people((BIG, 0.9))}
+    assert box_metrics(read_truth(annotations), found)["AP"] == 100
+
+
+@pytest.mark.parametrize("change", [{"category_id": 0}, {"image_id": "1"}])
+def test_a_file_in_which_nobody_counts_is_told(annotations: Path, change: dict[str, Any]) -> None:
+    content = json.loads(annotations.read_text())
+    for entry in content["annotations"]:
+        entry |= change
+    annotations.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"boxes\.json: holds no box of a person \(category 1\)"):
+        read_truth(annotations)
+
+
 def test_a_missed_small_person_does_not_count_above_32_pixels(annotations: Path) -> None:
     metrics = box_metrics(read_truth(annotations), {1: people((BIG, 0.9)), 2: people((BIG, 0.9))})
     assert metrics["AP50_above_32px"] == 100

@@ -164,7 +164,8 @@ def train_pose_command(
 
         metrics = train_pose(options, on_step=on_step, on_cache=on_cache)
     figures = ", ".join(f"{name} {value}" for name, value in metrics.items())
-    console.print(f"{out}: {figures or 'done'} (weights: last.safetensors, best.safetensors)")
+    written = ", ".join(name for name in ("last.safetensors", "best.safetensors") if (out / name).exists())
+    console.print(f"{out}: {figures or 'done'} (weights: {written})", markup=False, highlight=False)
 
 
 def _shares(mix: str) -> tuple[float, ...]:

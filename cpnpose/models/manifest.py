@@ -178,17 +178,22 @@ def update_entry(manifest: Manifest, entry: Entry, *, default: bool = False) -> 
         WeightsError: the entry has a bad name, file name, kind or sha256.
         OutputError: the manifest cannot be written.
     """
-    try:
-        entries = {**manifest.entries, entry.name: _checked(entry)}
-    except ValueError as error:
-        raise WeightsError(f"{error}; give another") from error
-    changed = replace(manifest, entries=entries)
+    check_entry(entry)
+    changed = replace(manifest, entries={**manifest.entries, entry.name: entry})
     if entry.kind == "pose" and (default or manifest.default_pose is None):
         changed = replace(changed, default_pose=entry.name)
     if entry.kind == "detector" and (default or manifest.default_detector is None):
         changed = replace(changed, default_detector=entry.name)
     write_manifest(changed)
     return changed
+
+
+def check_entry(entry: Entry) -> None:
+    """Raise a WeightsError where an entry has a bad name, file name, kind or sha256."""
+    try:
+        _checked(entry)
+    except ValueError as error:
+        raise WeightsError(f"{error}; give another") from error
 
 
 def write_manifest(manifest: Manifest) -> None:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from cpnpose.errors import OutputError
-from cpnpose.models.manifest import Entry, Manifest, file_sha256, update_entry
+from cpnpose.models.manifest import Entry, Manifest, check_entry, file_sha256, update_entry
 from cpnpose.models.weights import read_metadata
 from cpnpose.whole_file import whole_file
 
@@ -36,7 +36,7 @@ def add_weights(
 
     Raises:
         WeightsError: the file is damaged or not one of ours, or the name cannot be used.
-        OutputError: the folder cannot be written, or holds another file of this name.
+        OutputError: the folder cannot be written, or holds another file of this name, or one that is another entry's.
     """
     source = Path(path)
     metadata = read_metadata(source)
@@ -50,7 +50,11 @@ def add_weights(
         metrics=metadata.metrics,
         url=url,
     )
+    check_entry(entry)  # before anything is copied
     target = manifest.folder / source.name
+    for other in manifest.entries.values():
+        if other.file == entry.file and other.name != entry.name and other.sha256 != entry.sha256:
+            raise OutputError(f"{target} is the file of the weights {other.name!r}; give {source} another name")
     if url is None and not (target.exists() and target.samefile(source)):
         if target.exists() and not overwrite and file_sha256(target) != entry.sha256:
             raise OutputError(f"{target} is another file already; use --overwrite to replace it")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -39,8 +39,9 @@ def load_boxes(
 
     Args:
         path: the JSON file.
-        names: file names of the input's images in order; ``image_id`` is then a file's name, its stem, or that stem
-            as a number. Without names (a video) it is the frame's number, from 0.
+        names: file names of the input's images in order; ``image_id`` is then a file's name, with its last folders
+            where those tell it from others of that name, its stem, or that stem as a number. Without names (a video)
+            it is the frame's number, from 0.
         score: people below it are left out.
         max_people: per image, the best ones.
 
@@ -56,6 +57,7 @@ def load_boxes(
                 x, y, width, height = (float(value) for value in row["bbox"])
                 key = titles.get(row["image_id"], row["image_id"])
                 by_image.setdefault(key, []).append((float(row.get("score", 1.0)), [x, y, x + width, y + height]))
+        by_image |= {short: by_image[title] for short, title in _short(titles.values()).items() if title in by_image}
     except OSError as error:
         raise InputError(f"{path}: cannot read the boxes ({error.strerror}); check the path") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -74,13 +76,22 @@ def load_boxes(
 
 
 def _titles(images: list[dict[str, Any]]) -> dict[Any, str]:
-    return {image["id"]: PurePath(image["file_name"]).name for image in images}
+    return {image["id"]: PurePath(image["file_name"]).as_posix() for image in images}
+
+
+def _short(titles: Iterable[str]) -> dict[str, str]:
+    """Names without their folders, where no two images share one, to the names with them."""
+    shared: dict[str, set[str]] = {}
+    for title in titles:
+        shared.setdefault(PurePath(title).name, set()).add(title)
+    return {short: title for short, (title, *others) in shared.items() if not others}
 
 
 def _keys(name: str) -> list[Any]:
     path = PurePath(name)
     numbers = [int(path.stem), str(int(path.stem))] if path.stem.isdigit() else []
-    return [name, path.name, path.stem, *numbers]
+    endings = ["/".join(path.parts[start:]) for start in range(len(path.parts))]
+    return [name, *endings, path.stem, *numbers]
 
 
 def _is_whole(key: Any) -> bool:

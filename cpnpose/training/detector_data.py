@@ -91,7 +91,10 @@ def read_pixels(path: Path) -> ImageArray:
         raw = np.fromfile(path, np.uint8)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check --data") from error
-    image = cv2.imdecode(raw, cv2.IMREAD_COLOR) if len(raw) else None
+    try:
+        image = cv2.imdecode(raw, cv2.IMREAD_COLOR) if len(raw) else None
+    except cv2.error as error:  # more pixels than OpenCV reads
+        raise InputError(f"{path}: cannot be decoded ({error.err}); remove it or make it smaller") from error
     if image is None:
         raise InputError(f"{path}: not an image or damaged; remove it or fetch it anew")
     return np.ascontiguousarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)

@@ -171,9 +171,10 @@ def resume(state: PoseRun, log: run.RunLog) -> None:
         return
     content = run.load_checkpoint(path)
     stored, mine = content.get("fingerprint", {}), state.fingerprint()
-    different = [name for name in stored if name in mine and stored[name] != mine[name]]
+    compared = dict.fromkeys([*(name for name in stored if name in mine), "teacher"])  # earlier versions had fewer
+    different = [name for name in compared if stored.get(name) != mine.get(name)]
     if not stored or different:
-        told = ", ".join(f"{name} {stored[name]} instead of {mine[name]}" for name in different)
+        told = ", ".join(f"{name} {stored.get(name, 'none')} instead of {mine.get(name, 'none')}" for name in different)
         raise TrainingError(f"{path} is of another run ({told}); give another --out, or delete it to start anew")
     state.model.load_state_dict(content["model"])
     state.ema.load_state_dict(content["ema"])

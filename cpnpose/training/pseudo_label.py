@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from cpnpose.errors import OptionError, TrainingError
 from cpnpose.evaluate import write_json
+from cpnpose.evaluate_box_truth import PERSON
 from cpnpose.media.images import read_image
 from cpnpose.pipeline.crop import crop_persons
 from cpnpose.pipeline.device import check_precision
@@ -38,7 +39,7 @@ class PseudoLabelOptions:
     weights: str
     data: Path
     boxes_annotations: Path
-    """COCO file with boxes of people; people who have keypoints in it are left alone."""
+    """COCO file with boxes of people (category 1); people who have keypoints in it are left alone."""
     out: Path
     min_score: float = 0.8
     """Lowest keypoint score (heatmap / 255 + 0.5) that is believed."""
@@ -109,11 +110,18 @@ def pseudo_label(options: PseudoLabelOptions, *, progress: Callable[[int, int], 
     names = file_names(content, file)
     waiting: dict[int, list[dict[str, Any]]] = {}
     for person in content["annotations"]:
+        if person.get("category_id", PERSON) != PERSON:
+            continue
         box = box_of(person, file)
         large = max(box[2] - box[0], box[3] - box[1]) >= options.min_side
         if large and not person.get("iscrowd") and labelled_keypoints(person, file) is None:
             image_of(person, names, file)
             waiting.setdefault(person["image_id"], []).append(person)
+    if not waiting:
+        raise TrainingError(
+            f"{file}: nobody is to be labelled; it needs boxes of people (category {PERSON}) without keypoints, "
+            f"{options.min_side:g} pixels high or wide (--min-side)"
+        )
     network = load_pose_network(
         options.weights, device=options.device, precision=options.precision, flip=True, batch=options.batch
     )
@@ -175,7 +183,7 @@ def _annotations(
                 "category_id": 1,
                 "iscrowd": 0,
                 "bbox": box,
-                "area": person.get("area", box[2] * box[3] / 2),
+                "area": person.get("area") or box[2] * box[3] / 2,
                 "num_keypoints": int(sure[row].sum()),
                 "keypoints": table[row].flatten().astype(float).round(1).tolist(),
                 "score": round(float(poses.scores[row]), 4),

@@ -88,7 +88,9 @@ class DetectorRun:
         self.started, self.minutes_before = time.monotonic(), self.minutes
 
     def train(self, worker: ThreadPoolExecutor) -> dict[str, float]:
-        """Run to the end of the schedule."""
+        """Run to the end of the schedule; what has come there stays as it is."""
+        if self.step > 0 and self.fraction() >= 1.0:
+            return self._finished()
         metrics: dict[str, float] = {}
         sums: dict[str, float] = {}
         counted, pixels, window = 0, 0, time.monotonic()
@@ -115,6 +117,14 @@ class DetectorRun:
             if last:
                 break
         return metrics
+
+    def _finished(self) -> dict[str, float]:
+        """Tell where the run stands, and give the metrics that its log has."""
+        if self.on_step is not None:
+            self.on_step({"step": self.step, "fraction": 1.0})
+        entries = run.read_log(self.log.path) if self.log.path.exists() else []
+        last: dict[str, Any] = next((entry for entry in reversed(entries) if "val_all_AP" in entry), {})
+        return {k.removeprefix("val_all_"): v for k, v in last.items() if k.startswith("val_all_")}
 
     def fraction(self) -> float:
         """How much of the schedule is done."""
@@ -193,11 +203,19 @@ class DetectorRun:
         if not path.exists():
             return
         content = run.load_checkpoint(path)
-        if content["fingerprint"] != self.options.fingerprint():
+        if content.get("fingerprint") != self.options.fingerprint():
             raise TrainingError(f"{path} is of another run; give another --out, or delete it to start anew")
+        groups = self.optimizer.state_dict()["param_groups"]
+        if [group["params"] for group in groups] != [group["params"] for group in content["optimizer"]["param_groups"]]:
+            raise TrainingError(
+                f"{path} started from other weights; give --init and --backbone-weights as then, another --out, or "
+                "delete it to start anew"
+            )
         self.model.load_state_dict(content["model"])
         self.ema.load_state_dict(content["ema"])
         self.optimizer.load_state_dict(content["optimizer"])
+        for group, mine in zip(self.optimizer.param_groups, groups, strict=True):
+            group["full_lr"] = mine["full_lr"]  # --lr may be another
         self.step, self.minutes, self.best_ap = content["step"], content["minutes"], content["best_ap"]
         run.set_rng_state(content["rng"])
         self.log.truncate_after(self.step)

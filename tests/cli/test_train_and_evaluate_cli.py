@@ -53,6 +53,9 @@ def test_training_evaluation_and_labelling_from_the_command_line(data: tuple[Pat
     assert again.exit_code == 6
     assert "is of another run (recipe paper instead of modern)" in again.stderr
 
+    bare = run(*common[:-1], tmp_path / "run[red]", "--epochs", 0.5)
+    assert "run[red]: done (weights: last.safetensors)" in bare.stderr.replace("\n", "")
+
     weights = tmp_path / "run" / "last.safetensors"
     report, results = tmp_path / "report.json", tmp_path / "results.json"
     marked = Path(shutil.copy(people, tmp_path / "people[red].json"))

@@ -151,9 +151,30 @@ def test_add_takes_its_fields_from_the_file(tmp_path: Path) -> None:
     add_weights(load_manifest(shipped), shipped / "best.safetensors")  # in its place already
     assert verify(load_manifest(shipped), load_manifest(shipped).entry("mine"))
 
+    source = source.rename(source.with_name("far.safetensors"))
     remote = add_weights(load_manifest(shipped), source, name="far", url="https://example.org/best", default=True)
     assert load_manifest(shipped).entry("default") == remote
     assert sorted(p.name for p in shipped.iterdir()) == ["best.safetensors", "manifest.toml"]
+
+
+def test_what_add_refuses_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
+    shipped = tmp_path / "weights"
+    for number, run in enumerate(("first", "second")):  # every training calls its file the same
+        save_weights(
+            tmp_path / run / "best.safetensors",
+            {"a": torch.full((2,), float(number))},
+            WeightsMetadata("cpn50", (256, 192)),
+        )
+    add_weights(load_manifest(shipped), tmp_path / "first" / "best.safetensors", name="first")
+    spaced = (tmp_path / "first" / "best.safetensors").rename(tmp_path / "my net.safetensors")
+    second = tmp_path / "second" / "best.safetensors"
+    for url in (None, "https://example.org/best"):
+        with pytest.raises(OutputError, match=r"best\.safetensors is the file of the weights 'first'; give .* another"):
+            add_weights(load_manifest(shipped), second, name="second", url=url, overwrite=True)
+    with pytest.raises(WeightsError, match=r"'my net\.safetensors' is no plain file name"):
+        add_weights(load_manifest(shipped), spaced, name="spaced")
+    assert sorted(path.name for path in shipped.iterdir()) == ["best.safetensors", "manifest.toml"]
+    assert verify(load_manifest(shipped), load_manifest(shipped).entry("first"))
 
 
 def test_the_shipped_manifest_is_whole() -> None:

@@ -220,6 +220,16 @@ def test_boxes_of_a_file_by_number_and_by_name(tmp_path: Path) -> None:
     assert people.scores.tolist() == [1.0]
 
 
+def test_folders_tell_images_of_one_name_apart(tmp_path: Path) -> None:
+    annotations = {
+        "images": [{"id": n, "file_name": f"cam{n}/1.png"} for n in (1, 2)],
+        "annotations": [{"image_id": n, "bbox": [0, 0, 2, 2]} for n in (1, 2, 2)],
+    }
+    path = boxes_file(tmp_path / "gt.json", annotations)
+    names = ["cam1/1.png", "cam2/1.png", "/data/cam2/1.png", "other/1.png"]
+    assert [len(people) for people in load_boxes(path, names)([image()] * 4, [0, 1, 2, 3])] == [1, 2, 2, 0]
+
+
 @pytest.mark.parametrize("text", ["no json", "[1, 2]", '{"a": 1}', '[{"image_id": 1}]', '[{"image_id":1,"bbox":[1]}]'])
 def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "boxes.json"

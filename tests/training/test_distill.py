@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cpnpose.errors import WeightsError
+from cpnpose.errors import TrainingError, WeightsError
 from cpnpose.models.cpn import CPN, CPNConfig, CPNMaps
 from cpnpose.models.weights import WeightsMetadata, load_cpn, read_metadata, save_weights
 from cpnpose.pose.types import Preprocessing
@@ -143,3 +143,10 @@ def test_a_taught_run_nears_its_teacher_and_resumes(drawn: Any, tmp_path: Path, 
     resumed = run.load_checkpoint(tmp_path / "halves" / "checkpoint.pt")
     assert resumed["step"] == 24
     assert not torch.equal(resumed["teacher"]["hints.0.weight"], first["teacher"]["hints.0.weight"])
+    alone = replace(halves, teacher=None)
+    with pytest.raises(TrainingError, match=r"of another run \(teacher .*\.safetensors instead of none\)"):
+        train_pose(alone)
+    (halves.out / "checkpoint.pt").unlink()
+    train_pose(replace(alone, epochs=1))
+    with pytest.raises(TrainingError, match=r"of another run \(teacher none instead of .*\.safetensors\)"):
+        train_pose(halves)

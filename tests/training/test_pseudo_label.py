@@ -75,6 +75,21 @@ def test_sure_keypoints_are_written_and_the_others_masked(boxes_only: PseudoLabe
     assert keypoint_metrics(boxes_only.out, []) is not None  # a complete COCO file
 
 
+def test_other_categories_are_nobody(boxes_only: PseudoLabelOptions) -> None:
+    content = json.loads(boxes_only.boxes_annotations.read_text())
+    for person in content["annotations"][:8]:
+        person |= {"category_id": 3}
+    content["annotations"][9] |= {"area": None}
+    boxes_only.boxes_annotations.write_text(json.dumps(content))
+    assert pseudo_label(boxes_only).people == 10
+    assert keypoint_metrics(boxes_only.out, []) is not None
+    for person in content["annotations"]:
+        person |= {"category_id": 3}
+    boxes_only.boxes_annotations.write_text(json.dumps(content))
+    with pytest.raises(TrainingError, match=r"boxes\.json: nobody is to be labelled"):
+        pseudo_label(boxes_only)
+
+
 def test_people_with_too_few_sure_keypoints_are_left_out(boxes_only: PseudoLabelOptions) -> None:
     from dataclasses import replace
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from cpnpose.errors import TrainingError
+from cpnpose.errors import InputError, TrainingError
 from cpnpose.models.backbone import MobileNetV2Features
 from cpnpose.models.detector import DetectorConfig, build_detector
 from cpnpose.models.weights import load_state, read_metadata
@@ -20,7 +22,7 @@ from cpnpose.training import detector_data
 from cpnpose.training import train_detector as trainer
 from cpnpose.training.detector_augment import compose
 from cpnpose.training.detector_batch import make_batch
-from cpnpose.training.detector_data import BoxDataset, BoxSample, read_samples
+from cpnpose.training.detector_data import BoxDataset, BoxSample, read_pixels, read_samples
 from cpnpose.training.detector_options import DetectorTraining, scaled_groups
 from cpnpose.training.run import read_log
 
@@ -200,6 +202,18 @@ def test_decoded_images_stay_as_far_as_there_is_room(data: Path, monkeypatch: py
     assert len(read) == 8 + 6  # a quarter of what is free holds two
 
 
+def test_an_image_that_is_too_large_is_told(tmp_path: Path) -> None:
+    parts = (b"IHDR", struct.pack(">IIBBBBB", 40_000, 40_000, 8, 0, 0, 0, 0)), (b"IDAT", bytes(50)), (b"IEND", b"")
+    path = tmp_path / "map.png"
+    with path.open("wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        for kind, content in parts:
+            file.write(struct.pack(">I", len(content)) + kind + content)
+            file.write(struct.pack(">I", zlib.crc32(kind + content)))
+    with pytest.raises(InputError, match=r"map\.png: cannot be decoded .*; remove it or make it smaller"):
+        read_pixels(path)
+
+
 def test_a_batch_is_the_same_whether_its_images_stay_or_not(options: DetectorTraining) -> None:
     samples = read_samples(options.annotations[0], options.data)
     keeping, forgetful = BoxDataset(samples), BoxDataset(samples, kept_bytes=0)
@@ -289,3 +303,26 @@ def test_a_checkpoint_of_another_run_is_refused(options: DetectorTraining) -> No
     trainer.train_detector(replace(options, steps=1))
     with pytest.raises(TrainingError, match="another run"):
         trainer.train_detector(replace(options, batch=3))
+
+
+def test_a_finished_run_stays_as_it_is_and_tells_its_figures(options: DetectorTraining) -> None:
+    run = replace(options, val=options.annotations[0], steps=2)
+    metrics = trainer.train_detector(run)
+    before = {path.name: path.read_bytes() for path in run.out.iterdir()}
+    told: list[dict[str, Any]] = []
+    assert trainer.train_detector(run, on_step=told.append) == metrics
+    assert told == [{"step": 2, "fraction": 1.0}]
+    assert {path.name: path.read_bytes() for path in run.out.iterdir()} == before
+
+
+def test_a_run_goes_on_at_another_learning_rate_but_not_from_other_weights(
+    options: DetectorTraining, random_backbone: Path
+) -> None:
+    """A lower rate is the remedy that is told where the loss is no number."""
+    trainer.train_detector(replace(options, backbone_weights=random_backbone, steps=1))
+    trainer.train_detector(replace(options, backbone_weights=random_backbone, steps=2, lr=options.lr / 4))
+    groups = torch.load(options.out / "checkpoint.pt", weights_only=True)["optimizer"]["param_groups"]
+    fresh = trainer.DetectorRun(replace(options, backbone_weights=random_backbone, out=options.out / "fresh"), None)
+    assert [g["full_lr"] for g in groups] == [g["full_lr"] / 4 for g in fresh.optimizer.param_groups]
+    with pytest.raises(TrainingError, match="started from other weights; give --init and --backbone-weights as then"):
+        trainer.train_detector(replace(options, steps=3))
