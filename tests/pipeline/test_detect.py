@@ -220,7 +220,28 @@ def test_boxes_of_a_file_by_number_and_by_name(tmp_path: Path) -> None:
     assert people.scores.tolist() == [1.0]
 
 
-@pytest.mark.parametrize("text", ["no json", "[1, 2]", '{"a": 1}', '[{"image_id": 1}]', '[{"image_id":1,"bbox":[1]}]'])
+def test_digits_that_are_no_numbers_are_names(tmp_path: Path) -> None:
+    path = boxes_file(tmp_path / "boxes.json", [{"image_id": "²", "bbox": [0, 0, 2, 2]}])
+    assert len(load_boxes(path)([image()], [0])[0]) == 0
+    assert len(load_boxes(path, ["²"])([image()], [0])[0]) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no json",
+        "[1, 2]",
+        '{"a": 1}',
+        '[{"image_id": 1}]',
+        '[{"image_id":1,"bbox":[1]}]',
+        '[{"image_id": 1, "bbox": [0, 0, NaN, 5]}]',
+        '[{"image_id": 1, "bbox": [0, 0, Infinity, 5]}]',
+        '[{"image_id": 1, "bbox": [0, 0, 1e300, 5]}]',
+        '[{"image_id": 1, "bbox": [0, 0, 5, 5], "score": NaN}]',
+        '[{"image_id": 1, "bbox": [0, 0, 1' + "0" * 400 + ", 5]}]",
+        "[" * 100_000,
+    ],
+)
 def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "boxes.json"
     path.write_text(text)
