@@ -50,7 +50,7 @@ def test_other_images_are_refused(
 
 
 def test_boxes_may_be_none_at_all_or_of_another_number_format(estimator: PoseEstimator) -> None:
-    assert len(estimator(IMAGE, Detections(np.array([]), np.array([])))) == 0  # type: ignore[arg-type]
+    assert len(estimator(IMAGE, Detections(np.array([]), np.array([])))) == 0
     exact = Detections(np.array([[1, 2, 30, 40]], np.float32), np.ones(1, np.float32))
     whole: Any = Detections(np.array([[1, 2, 30, 40]]), np.ones(1))  # type: ignore[arg-type]
     np.testing.assert_array_equal(estimator(IMAGE, whole).keypoints_xy, estimator(IMAGE, exact).keypoints_xy)
