@@ -19,7 +19,7 @@ from cpnpose.pipeline.load_detector import make_detector, number_formats
 from cpnpose.pipeline.options import ModelOptions, StreamOptions
 from cpnpose.pipeline.read_ahead import read_ahead
 from cpnpose.pipeline.stream import run, run_serial
-from cpnpose.pose.types import Detections, Frame, FrameResult, ImageArray, Poses
+from cpnpose.pose.types import Detections, Frame, FrameResult, ImageArray, Poses, check_image
 
 
 class PoseEstimator:
@@ -79,8 +79,12 @@ class PoseEstimator:
 
         Returns:
             N poses in image pixels, best box first; N = 0 where nobody was found.
+
+        Raises:
+            InputError: the image or the boxes are not such arrays.
         """
-        found = self.detector([image])[0] if boxes is None else boxes
+        check_image(image)
+        found = self.detector([image])[0] if boxes is None else boxes.checked()
         return self.network(crop_persons([image], [found], self.network.input_size, self.network.preprocessing))
 
     def frames(
@@ -92,6 +96,9 @@ class PoseEstimator:
             frames: in order.
             options: see there.
             serial: frame by frame in this thread, for the least delay.
+
+        Raises:
+            InputError: a frame's image is no uint8 RGB array (H, W, 3).
         """
         return (run_serial if serial else run)(frames, self.detector, self.network, options)
 

@@ -60,6 +60,19 @@ class CommandGroup(ReadableHelp, TyperGroup):
         except BrokenPipeError:  # whoever read the output has had enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
+        except Exception as error:
+            if not _is_out_of_memory(error):
+                raise
+            reason = " ".join(str(error).split())
+            told = CpnposeError(f"not enough memory ({reason}); close other programs, or give smaller pictures")
+            say_error(told)
+            raise typer.Exit(told.exit_code) from error
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether Python or NumPy, OpenCV, or PyTorch outside of a network's batch, got no memory of the machine."""
+    told = ("Insufficient memory", "can't allocate memory")
+    return isinstance(error, MemoryError) or any(text in str(error) for text in told)
 
 
 def _show_version(wanted: bool) -> None:

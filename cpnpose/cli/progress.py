@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal
 
+import typer
+
 from cpnpose.cli.say import number_of, say_note
 from cpnpose.errors import CpnposeError
 from cpnpose.file_name import printable
@@ -72,7 +74,7 @@ class Progress:
         self._task: Any = None
 
     def __enter__(self) -> Progress:
-        if self._kind == "bar" and sys.stderr.isatty():
+        if self._kind == "bar" and sys.stderr is not None and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
@@ -149,7 +151,7 @@ class Progress:
         elif self._kind == "json":
             self._object(event="note", input=self._label, text=text)
         elif self._kind == "bar":
-            print(line, file=sys.stderr, flush=True)
+            typer.echo(line, err=True)
 
     def say_error(self, error: CpnposeError) -> None:
         """One of the inputs failed, and the others go on: told whatever is shown else. It names the file."""
@@ -200,7 +202,7 @@ class Progress:
             missing = abs(tally.frames_in - tally.frames_out)
             line += f" -- WARNING: {number_of(missing, unit)} missing from the result"
         where = f" -> {', '.join(results)}" if results else " -- nothing was written" if interrupted else ""
-        print(f"{self._label}: {line}{where}", file=sys.stderr, flush=True)
+        typer.echo(f"{self._label}: {line}{where}", err=True)
 
     def _object(self, **values: Any) -> None:
         _say_object(**values)
@@ -216,4 +218,4 @@ def say_notes(notes: Iterable[str], kind: ProgressKind) -> None:
 
 
 def _say_object(**values: Any) -> None:
-    print(json.dumps(values, ensure_ascii=False), file=sys.stderr, flush=True)
+    typer.echo(json.dumps(values, ensure_ascii=False), err=True)

@@ -23,6 +23,16 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         raise OutputError(f"{path} exists already. Use --overwrite to replace it, or choose another name with --out")
 
 
+def refuse_new(path: Path, overwrite: bool) -> None:
+    """Raises:
+    OutputError: ``path``, which did not exist when the run began, exists now and ``overwrite`` is not set."""
+    if path.exists() and not overwrite:
+        raise OutputError(
+            f"{path} was created by somebody else in the meantime. Use --overwrite to replace it, or choose another "
+            "name with --out"
+        )
+
+
 class OutputFile:
     """A file that is written under a temporary name beside ``path`` and takes its name at :meth:`commit`.
 
@@ -36,6 +46,7 @@ class OutputFile:
 
     def __init__(self, path: Path | str, *, overwrite: bool = False) -> None:
         self.path = Path(path)
+        self._overwrite = overwrite
         refuse_existing(self.path, overwrite)
         remove_stale(self.path)
         self._temporary = temporary_path(self.path)
@@ -70,6 +81,7 @@ class OutputFile:
                     self._stream.seek(self._end)
                 self._stream.write(tail)
                 self._stream.close()
+                refuse_new(self.path, self._overwrite)
                 os.replace(self._temporary, self.path)
         except BaseException:
             self.discard()
@@ -123,6 +135,7 @@ def output_folder(path: Path | str, pattern: str, *, overwrite: bool = False) ->
         with writing(path):
             temporary.mkdir()
             yield temporary
+            refuse_new(path, overwrite)
             if path.exists():
                 shutil.rmtree(path)
             os.replace(temporary, path)

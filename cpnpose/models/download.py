@@ -85,11 +85,13 @@ def download(
         os.replace(part, target)
     except urllib.error.HTTPError as error:
         raise WeightsError(
-            f"{url}: the server answers {error.code} {error.reason}; check the address or try later"
+            f"{url}: the server answers {error.code} {_in_a_line(error.reason)}; check the address or try later"
         ) from error
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as error:
         reason = getattr(error, "reason", None) or str(error) or type(error).__name__
-        raise WeightsError(f"{url}: the download broke off ({reason}); run it again, it goes on from there") from error
+        raise WeightsError(
+            f"{url}: the download broke off ({_in_a_line(reason)}); run it again, it goes on from there"
+        ) from error
     except OSError as error:
         raise write_error(target, error) from error
 
@@ -114,8 +116,8 @@ def _fetch(url: str, part: Path, progress: Progress, timeout_s: float) -> None:
     with response:
         if start and not _continues(response, start):
             start = 0
-        length = response.headers.get("Content-Length")
-        total = start + int(length) if length else None
+        length = response.headers.get("Content-Length", "")
+        total = start + int(length) if length.isdecimal() else None
         done = start
         with part.open("ab" if start else "wb") as file:
             progress(done, total)
@@ -125,6 +127,11 @@ def _fetch(url: str, part: Path, progress: Progress, timeout_s: float) -> None:
                 progress(done, total)
     if total is not None and done < total:
         raise ConnectionError(f"after {done} of {total} bytes")
+
+
+def _in_a_line(reason: object) -> str:
+    """What Python says of redirects and of servers that speak no HTTP has line breaks."""
+    return " ".join(str(reason).split())
 
 
 def _continues(response: http.client.HTTPResponse, start: int) -> bool:

@@ -69,11 +69,11 @@ class Manifest:
 
     def find(self, entry: Entry) -> Path | None:
         """The entry's file: beside the manifest, else among the downloaded ones, else None."""
-        for folder in (self.folder, cache_folder()):
-            path = folder / entry.file
-            if path.is_file():
-                return path
-        return None
+        shipped = self.folder / entry.file
+        if shipped.is_file():
+            return shipped
+        downloaded = cache_folder() / entry.file
+        return downloaded if downloaded.is_file() else None
 
 
 def shipped_folder() -> Path:
@@ -83,15 +83,22 @@ def shipped_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """Where downloaded weights lie: ``$CPNPOSE_CACHE``, else the place that the system gives to such files."""
-    if chosen := os.environ.get("CPNPOSE_CACHE"):
-        return Path(chosen).expanduser()
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    """Where downloaded weights lie: ``$CPNPOSE_CACHE``, else the place that the system gives to such files.
+
+    Raises:
+        WeightsError: the user has no home folder, as in a container, and the environment names no other place.
+    """
+    try:
+        if chosen := os.environ.get("CPNPOSE_CACHE"):
+            return Path(chosen).expanduser()
+        if sys.platform == "darwin":
+            base = Path.home() / "Library" / "Caches"
+        elif sys.platform == "win32":
+            base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        else:
+            base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError as error:
+        raise WeightsError(f"no folder for downloaded weights ({error}); set CPNPOSE_CACHE to one") from error
     return base / "cpnpose" / "weights"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cpnpose.errors import InputError
-from cpnpose.pose.types import Detections, Picture
+from cpnpose.pose.types import FARTHEST, Detections, Picture
 
 _PERSON = 1
 
@@ -53,14 +53,17 @@ def load_boxes(
         rows, titles = (data, {}) if isinstance(data, list) else (data["annotations"], _titles(data["images"]))
         by_image: dict[Any, list[tuple[float, list[float]]]] = {}
         for row in rows:
-            if row.get("category_id", _PERSON) == _PERSON and float(row.get("score", 1.0)) >= score:
-                x, y, width, height = (float(value) for value in row["bbox"])
+            value = float(row.get("score", 1.0))
+            if row.get("category_id", _PERSON) == _PERSON and not value < score:
+                x, y, width, height = (float(number) for number in row["bbox"])
                 key = titles.get(row["image_id"], row["image_id"])
-                by_image.setdefault(key, []).append((float(row.get("score", 1.0)), [x, y, x + width, y + height]))
+                if not all(abs(number) < FARTHEST for number in (value, x, y, width, height)):
+                    raise ValueError(f"image {key!r} has the bbox {row['bbox']} with the score {value}")
+                by_image.setdefault(key, []).append((value, [x, y, x + width, y + height]))
         by_image |= {short: by_image[title] for short, title in _short(titles.values()).items() if title in by_image}
     except OSError as error:
         raise InputError(f"{path}: cannot read the boxes ({error.strerror}); check the path") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(
             f"{path} is no COCO detections file ({type(error).__name__}: {error}); it should hold "
             '[{"image_id": ..., "category_id": 1, "bbox": [x, y, width, height], "score": ...}, ...]'
@@ -89,13 +92,13 @@ def _short(titles: Iterable[str]) -> dict[str, str]:
 
 def _keys(name: str) -> list[Any]:
     path = PurePath(name)
-    numbers = [int(path.stem), str(int(path.stem))] if path.stem.isdigit() else []
+    numbers = [int(path.stem), str(int(path.stem))] if path.stem.isdecimal() else []
     endings = ["/".join(path.parts[start:]) for start in range(len(path.parts))]
     return [name, *endings, path.stem, *numbers]
 
 
 def _is_whole(key: Any) -> bool:
-    return isinstance(key, int) or (isinstance(key, str) and key.isdigit())
+    return isinstance(key, int) or (isinstance(key, str) and key.isdecimal())
 
 
 def _best(found: list[tuple[float, list[float]]], most: int) -> Detections:

@@ -12,7 +12,7 @@ from cpnpose.pipeline.carry import CarriedBoxes, SceneCuts
 from cpnpose.pipeline.crop_device import crop_people
 from cpnpose.pipeline.detect import Detector
 from cpnpose.pipeline.estimate import PoseNetwork
-from cpnpose.pose.types import Detections, Frame, Picture, Poses
+from cpnpose.pose.types import Detections, Frame, Picture, Poses, check_image
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class SegmentStarts:
         self._cuts = SceneCuts()
 
     def begins(self, frame: Frame) -> bool:
-        """Whether a segment begins with this frame."""
+        """Whether a segment begins with this frame. Raises :class:`InputError` where it holds no image."""
+        check_image(frame.image)
         cut = self._length > 1 and self._cuts.is_cut(frame.image)
         if self._since == self._length or cut:
             self._since = 0

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from cpnpose.errors import InputError
 from cpnpose.pose.keypoints import NUM_KEYPOINTS
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ IntArray = npt.NDArray[np.int64]
 ImageArray = npt.NDArray[np.uint8]
 Picture: TypeAlias = "ImageArray | Tensor"
 """uint8 RGB, as an array or as a tensor on the network's device."""
+
+FARTHEST = 1e9
+"""Coordinates beyond it are no pixels of any image; far beyond, float32 cannot hold the crop."""
 
 FLAG_FILLED = 1
 """Bit of :attr:`Poses.flags`: the keypoint was interpolated over a gap."""
@@ -98,6 +102,30 @@ class Detections:
     def empty() -> Detections:
         """No people."""
         return Detections(np.zeros((0, 4), np.float32), np.zeros((0,), np.float32))
+
+    def checked(self) -> Detections:
+        """The same as float32 arrays.
+
+        Raises:
+            InputError: boxes are not (N, 4), scores not (N,), or one of the numbers is not finite or none of pixels.
+        """
+        boxes, scores = np.asarray(self.boxes_xyxy, np.float32), np.asarray(self.scores, np.float32)
+        if not boxes.size:
+            boxes = boxes.reshape(0, 4)
+        if scores.ndim != 1 or boxes.shape != (len(scores), 4):
+            raise InputError(f"boxes {boxes.shape} with scores {scores.shape}; give boxes (N, 4) with scores (N,)")
+        if not ((np.abs(boxes) < FARTHEST).all() and np.isfinite(scores).all()):
+            raise InputError("boxes or scores are not finite, or far beyond any image; leave those people out")
+        return Detections(boxes, scores)
+
+
+def check_image(image: ImageArray) -> None:
+    """Raises:
+    InputError: it is no array (H, W, 3) of uint8, or has no pixels."""
+    if not isinstance(image, np.ndarray):
+        raise InputError(f"an image is a {type(image).__name__}; give a NumPy array (H, W, 3) of uint8, RGB")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise InputError(f"an image is {image.dtype} of shape {image.shape}; give uint8 of (H, W, 3), RGB, H and W > 0")
 
 
 @dataclass(frozen=True)

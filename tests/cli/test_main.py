@@ -90,6 +90,12 @@ def test_version() -> None:
         ),
         (OutputError("disk is full"), 4, "cpnpose: error: disk is full\n"),
         (KeyboardInterrupt(), 130, "cpnpose: interrupted\n"),
+        (
+            MemoryError("Unable to allocate\n309. MiB"),
+            1,
+            "cpnpose: error: not enough memory (Unable to allocate 309. MiB); close other programs, or give smaller "
+            "pictures\n",
+        ),
     ],
 )
 def test_errors_become_one_line_and_an_exit_code(error: BaseException, code: int, text: str) -> None:

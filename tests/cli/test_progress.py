@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from cpnpose.cli.interrupt import InterruptAtRest
-from cpnpose.cli.progress import Progress, Tally
+from cpnpose.cli.progress import Progress, ProgressKind, Tally
+from cpnpose.errors import CpnposeError
 from cpnpose.pose.types import Poses
 
 
@@ -81,6 +82,18 @@ def test_machines_get_objects(capsys: pytest.CaptureFixture[str], monkeypatch: p
     assert first["left_s"] >= 0
     assert note == {"event": "note", "input": "in.mp4", "text": "something"}
     assert (end["event"], end["interrupted"], end["frames_out"]) == ("end", True, 1)
+
+
+@pytest.mark.parametrize("kind", ["bar", "json", "none"])
+def test_without_standard_error_nothing_goes_to_standard_output(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, kind: ProgressKind
+) -> None:
+    monkeypatch.setattr(sys, "stderr", None)  # as Python has it where it was closed from the start
+    with Progress("in.mp4", 1, kind) as progress:
+        progress.say("a note")
+        progress.say_error(CpnposeError("a fault"))
+        progress.end([])
+    assert capsys.readouterr().out == ""
 
 
 def test_quiet(capsys: pytest.CaptureFixture[str]) -> None:

@@ -94,6 +94,33 @@ def test_folder_is_replaced_only_on_request_and_only_if_it_is_ours(tmp_path):
     assert (tmp_path / "out" / "thesis.txt").read_text() == "precious"
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_of_two_runs_into_one_name_the_later_says_so(tmp_path, overwrite):
+    path, folder = tmp_path / "out.json", tmp_path / "out"
+
+    def both():
+        with OutputFile(path, overwrite=overwrite) as later:
+            later.write(b"later")
+            path.write_bytes(b"earlier")
+
+    def both_folders():
+        with output_folder(folder, "*.json", overwrite=overwrite) as later:
+            (later / "later.json").touch()
+            folder.mkdir()
+            (folder / "earlier.json").touch()
+
+    if overwrite:
+        both()
+        both_folders()
+    else:
+        for run in (both, both_folders):
+            with pytest.raises(OutputError, match="in the meantime"):
+                run()
+    kept = "later" if overwrite else "earlier"
+    assert path.read_text() == kept
+    assert sorted(file.name for file in tmp_path.rglob("*")) == sorted(["out", "out.json", f"{kept}.json"])
+
+
 def test_ctrl_c_leaves_no_half_file_and_keeps_an_older_one(tmp_path):
     path = tmp_path / "out.json"
     for before in (None, b"whole"):

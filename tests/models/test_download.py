@@ -39,12 +39,12 @@ def site() -> Iterator[Site]:
         def do_GET(self) -> None:
             wanted = self.headers.get("Range")
             state.asked.append(wanted)
-            if self.path == "/moved":
+            if self.path in ("/moved", "/circle"):
                 self.send_response(302)
-                self.send_header("Location", "/file")
+                self.send_header("Location", "/file" if self.path == "/moved" else "/circle")
                 self.end_headers()
                 return
-            if self.path not in ("/file", "/no-length"):
+            if self.path not in ("/file", "/no-length", "/odd-length"):
                 self.send_error(404)
                 return
             start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and state.ranges else 0
@@ -60,6 +60,8 @@ def site() -> Iterator[Site]:
                 self.send_header("Content-Range", f"bytes {told}-{len(CONTENT) - 1}/{len(CONTENT)}")
             if self.path == "/file":
                 self.send_header("Content-Length", str(len(body)))
+            if self.path == "/odd-length":
+                self.send_header("Content-Length", "unknown")
             self.end_headers()
             if state.breaks_after is not None:
                 body, state.breaks_after = body[: state.breaks_after], None
@@ -161,6 +163,13 @@ def test_refusals_of_the_server_are_told(site: Site, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"/absent: the server answers 404"):
         download(site.url.replace("/file", "/absent"), tmp_path / "w", SHA256)
     assert _names(tmp_path) == []
+
+
+def test_odd_answers_are_told_in_one_line_or_read(site: Site, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"^\S+/circle: the server answers 302 .+; check the address or try later$"):
+        download(site.url.replace("/file", "/circle"), tmp_path / "w", SHA256)
+    download(site.url.replace("/file", "/odd-length"), tmp_path / "w", SHA256)
+    assert (tmp_path / "w").read_bytes() == CONTENT
 
 
 def test_no_server_is_told(tmp_path: Path) -> None:

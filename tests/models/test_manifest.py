@@ -135,6 +135,20 @@ def test_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -
     assert cache_folder() == Path("/xdg/cpnpose/weights")
 
 
+def test_shipped_weights_need_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("CPNPOSE_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", nobody)
+    manifest = update_entry(Manifest(tmp_path), POSE)
+    with pytest.raises(WeightsError, match="set CPNPOSE_CACHE"):
+        locate(POSE.name, manifest)
+    (tmp_path / POSE.file).write_text("shipped")
+    assert locate(POSE.name, manifest) == tmp_path / POSE.file
+
+
 def test_add_takes_its_fields_from_the_file(tmp_path: Path) -> None:
     source, shipped = tmp_path / "run" / "best.safetensors", tmp_path / "weights"
     metadata = WeightsMetadata("cpn50", (256, 192), name="mine", data="some", licence="CC0", metrics={"AP": 1.5})

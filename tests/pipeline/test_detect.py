@@ -230,7 +230,28 @@ def test_folders_tell_images_of_one_name_apart(tmp_path: Path) -> None:
     assert [len(people) for people in load_boxes(path, names)([image()] * 4, [0, 1, 2, 3])] == [1, 2, 2, 0]
 
 
-@pytest.mark.parametrize("text", ["no json", "[1, 2]", '{"a": 1}', '[{"image_id": 1}]', '[{"image_id":1,"bbox":[1]}]'])
+def test_digits_that_are_no_numbers_are_names(tmp_path: Path) -> None:
+    path = boxes_file(tmp_path / "boxes.json", [{"image_id": "²", "bbox": [0, 0, 2, 2]}])
+    assert len(load_boxes(path)([image()], [0])[0]) == 0
+    assert len(load_boxes(path, ["²"])([image()], [0])[0]) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no json",
+        "[1, 2]",
+        '{"a": 1}',
+        '[{"image_id": 1}]',
+        '[{"image_id":1,"bbox":[1]}]',
+        '[{"image_id": 1, "bbox": [0, 0, NaN, 5]}]',
+        '[{"image_id": 1, "bbox": [0, 0, Infinity, 5]}]',
+        '[{"image_id": 1, "bbox": [0, 0, 1e300, 5]}]',
+        '[{"image_id": 1, "bbox": [0, 0, 5, 5], "score": NaN}]',
+        '[{"image_id": 1, "bbox": [0, 0, 1' + "0" * 400 + ", 5]}]",
+        "[" * 100_000,
+    ],
+)
 def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "boxes.json"
     path.write_text(text)
