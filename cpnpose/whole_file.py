@@ -43,6 +43,13 @@ def writing(path: Path) -> Iterator[None]:
         raise write_error(path, error) from error
 
 
+def refuse_device(path: Path) -> None:
+    """Raises:
+    OutputError: ``path`` is a device or a pipe: a file that appears when it is whole would stand in its place."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OutputError(f"{path} is a device or a pipe, which is never replaced by a result; give the name of a file")
+
+
 def temporary_path(path: Path) -> Path:
     """A new hidden name in the same folder with the same ending; it tells the process that writes."""
     writer = f"{_machine()}-{os.getpid()}-{secrets.token_hex(3)}"
@@ -98,8 +105,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     the power does, ``path`` is the old or the new file.
 
     Raises:
-        OutputError: the folder or file cannot be written.
+        OutputError: the folder or file cannot be written, or is a device.
     """
+    refuse_device(path)
     remove_stale(path)
     temporary = temporary_path(path)
     try:

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from cpnpose.errors import OptionError, OutputError
+from cpnpose.whole_file import refuse_device
 
 VIDEO_SUFFIX = ".mp4"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -136,11 +137,13 @@ def refuse(outputs: Outputs, inputs: Sequence[str], *, overwrite: bool, resume: 
     """Check the outputs before any work is done.
 
     Raises:
-        OutputError: an output exists (without ``overwrite``), is an input, or lies in a folder that does not exist.
+        OutputError: an output exists (without ``overwrite``), is an input or a device, or lies in a folder that does
+            not exist.
             A folder for images may exist if nothing is in it.
     """
     refuse_inputs(outputs.paths, [source for source in inputs if "://" not in source])
     for path in outputs.paths:
+        refuse_device(path)
         free = not path.exists() or (path == outputs.picture and _is_empty_folder(path))
         if not free and not overwrite and not resume:
             raise OutputError(f"{path} exists already; use --overwrite to replace it, or another name with --out")
@@ -182,13 +185,14 @@ def check_reports(reports: Mapping[str, Path | None], inputs: Iterable[str | Pat
         inputs: files that are read, and names that are no files.
 
     Raises:
-        OutputError: a report is an input, a folder, or named twice.
+        OutputError: a report is an input, a folder, a device, or named twice.
     """
     taken = {Path(source).resolve() for source in inputs if source is not None and Path(source).is_file()}
     seen: set[Path] = set()
     for option, path in reports.items():
         if path is None:
             continue
+        refuse_device(path)
         if path.is_dir():
             raise OutputError(f"{option} {path} is a folder; give the name of a file")
         if path.resolve() in taken:

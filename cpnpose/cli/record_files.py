@@ -57,12 +57,15 @@ def check_target(record: Path, target: str | Path, kind: str) -> None:
 
     Raises:
         OptionError: it is ``-``, but ``kind`` is not written to standard output.
-        OutputError: it is the record that is read.
+        OutputError: it is the record that is read, or stands under its name while it is written.
     """
+    from cpnpose.formats.jsonl_record import partial_path
+
     if str(target) == STDOUT:
         raise OptionError(f"--out - writes JSON Lines (convert --to jsonl); {kind} needs a file name")
-    if Path(target).resolve() == record.resolve():
-        raise OutputError(f"{target} is the record that is read; choose another name with --out")
+    for path in (Path(target), partial_path(target)):
+        if path.resolve() == record.resolve():
+            raise OutputError(f"{path} is the record that is read; choose another name than {target} with --out")
 
 
 class CountedFrames:
@@ -125,7 +128,7 @@ def write_data(
         writer: JsonlWriter | JsonWriter | CsvWriter = JsonlWriter(sys.stdout, header)
     else:
         check_target(record, target, kind)
-        writers = {"json": JsonWriter, "jsonl": JsonlWriter, "csv": CsvWriter}
+        writers = {"json": JsonWriter, "jsonl": JsonlWriter, "ndjson": JsonlWriter, "csv": CsvWriter}
         if kind not in writers:
             raise OptionError(f"--out {target}: the name has to end in .json, .jsonl or .csv")
         writer = writers[kind](target, header, overwrite=overwrite)

@@ -49,8 +49,15 @@ def track(
     """
     header, frames, _ = open_record(record)
     _refuse_images(header)
-    smoothed = "raw" in header.extras
-    settings = {**header.settings, "track": True, "track_memory": memory, "smooth": "one-euro" if smoothed else "off"}
+    smoothed = "raw" in header.extras and header.settings.get("smooth") != "off"
+    settings = {
+        **{name: value for name, value in header.settings.items() if not name.startswith("smooth_")},
+        "track": True,
+        "track_memory": memory,
+        "smooth": "one-euro" if smoothed else "off",
+        "fill_s": 0.0,
+        "repair_swaps": False,
+    }
     extras = ("track_ids", "raw") if smoothed else ("track_ids",)
     kept = tuple(name for name in header.extras if name not in ("track_ids", "raw", "flags"))
     changed = replace(header, settings=settings, extras=(*extras, *kept))

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from cpnpose.errors import InputError
 from cpnpose.formats.frame_record import rounded
 from cpnpose.formats.header import Header
 from cpnpose.formats.output_file import OutputFile
@@ -39,10 +40,13 @@ def write_deeplabcut(
 
     Raises:
         OptionError: several people and no ids, or nobody with the id ``person``.
+        InputError: nobody is in the record.
         OutputError: the file exists and ``overwrite`` is not set, or it cannot be written.
     """
     with OutputFile(path, overwrite=overwrite) as file, Trajectories.collect(frames) as people:
         ids = people.choose(person)
+        if not ids:
+            raise InputError("nobody with an id is in the record; there is nothing to write")
         columns = list(product([SCORER], [f"person{identity}" for identity in ids], header.keypoint_names, COORDS))
         names = ("scorer", "individuals", "bodyparts", "coords")
         levels = ([column[level] for column in columns] for level in range(len(names)))

@@ -7,6 +7,7 @@ number (NaN, infinity) is written as null and read back as NaN.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -118,7 +119,7 @@ def parse_frame(entry: Mapping[str, Any], header: Header, where: str) -> FrameRe
     """The frame of a parsed JSON object; ``where`` names file and line in errors. The image is empty (0, 0, 3).
 
     Raises:
-        InputError: a field is missing or has another shape.
+        InputError: a field is missing, has another shape or no possible value.
     """
     try:
         base = Fraction(entry["time_base"])
@@ -129,12 +130,14 @@ def parse_frame(entry: Mapping[str, Any], header: Header, where: str) -> FrameRe
             time_s=float(entry["time"]),
             image=np.zeros((0, 0, 3), np.uint8),
         )
+        if not math.isfinite(frame.time_s):
+            raise ValueError(f"time {frame.time_s}")
         poses = _poses(entry["people"], "track_ids" in header.extras)
         if "file" in entry:
             height, width = entry["size"]
             return ImageResult(frame, poses, file=entry["file"], size=(height, width))
         return FrameResult(frame, poses)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise InputError(f"{where}: damaged frame ({error!r}). Make the record again") from error
 
 

@@ -7,6 +7,7 @@ Ctrl-C or ``kill -9`` the partial record holds every frame that was written; a l
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -50,8 +51,8 @@ class JsonlWriter:
     through can be resumed as well: nothing is missing then, and it takes its name again at the end.
 
     Args:
-        target: the file to be written, or a text stream (standard output), which is flushed frame by frame and
-            never closed; None is one that is not open, as Python has it.
+        target: the file to be written, or a text stream (standard output), which becomes UTF-8, is flushed frame by
+            frame and never closed; None is one that is not open, as Python has it.
         header: what the record says about itself.
         overwrite: replace an existing record, partial ones too.
         resume: go on with the partial record, if there is one.
@@ -77,6 +78,8 @@ class JsonlWriter:
         if target is None:
             raise OutputError("standard output is closed; open it, or give the name of a file")
         if not isinstance(target, (str, Path)):
+            if isinstance(target, io.TextIOWrapper):
+                target.reconfigure(encoding="utf-8")  # as JSON is, whatever the system's own encoding
             self._text = target
             self._append(header_text(header))
             return

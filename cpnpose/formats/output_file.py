@@ -11,12 +11,13 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from cpnpose.errors import OutputError
-from cpnpose.whole_file import remove_stale, temporary_path, writing
+from cpnpose.whole_file import refuse_device, remove_stale, temporary_path, writing
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
     """Raises:
-    OutputError: ``path`` exists and ``overwrite`` is not set, or it is a folder."""
+    OutputError: ``path`` exists and ``overwrite`` is not set, or it is a folder or a device."""
+    refuse_device(path)
     if path.is_dir():
         raise OutputError(f"cannot write {path}: it is a folder. Choose another name with --out")
     if path.exists() and not overwrite:

@@ -75,6 +75,9 @@ def _members(path: Path) -> Iterator[tuple[str, Any]]:
                 else:
                     yield key, scanner.value()
                 scanner.skip_comma("}")
+            scanner.expect("}")
+            if scanner.peek():
+                raise ValueError("more follows its end")
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:

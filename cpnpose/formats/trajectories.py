@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cpnpose.errors import OptionError
-from cpnpose.formats.frame_record import SCORE_DECIMALS
+from cpnpose.formats.frame_record import SCORE_DECIMALS, ImageResult
 from cpnpose.formats.header import Header
 from cpnpose.pose.keypoints import NUM_KEYPOINTS
 from cpnpose.pose.types import FrameResult, IntArray
@@ -83,9 +83,11 @@ class Trajectories:
             stored = np.memmap(file, ROW, "r+", shape=(size,)) if size else np.zeros(0, ROW)
             if not ids and size:
                 if crowd > 1:
+                    remedy = "Run `cpnpose track` on the record first, and convert its result"
+                    if isinstance(result, ImageResult):
+                        remedy = "Images have no time along which people get them; choose another format"
                     raise OptionError(
-                        "this format follows people over time, and the record has several people without ids. "
-                        "Run `cpnpose track` on the record first, and convert its result"
+                        f"this format follows people over time, and the record has several people without ids. {remedy}"
                     )
                 stored["id"], ids = 1, {1}
         except BaseException:

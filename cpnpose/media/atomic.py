@@ -6,12 +6,13 @@ import os
 from pathlib import Path
 
 from cpnpose.errors import OutputError
-from cpnpose.whole_file import writing
+from cpnpose.whole_file import refuse_device, writing
 
 
 def check_output(path: Path, source: str | Path | None, overwrite: bool) -> None:
     """Raise :class:`OutputError` unless a file may be written at ``path``: its folder is there and writable, it is not
-    the input itself, and it does not exist yet or may be replaced."""
+    the input itself, no device, and it does not exist yet or may be replaced."""
+    refuse_device(path)
     folder = path.parent
     if path.is_dir():
         raise OutputError(f"{path}: is a folder. Give the name of a file.")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cpnpose.formats.frame_record import quantize
+from cpnpose.formats.frame_record import TIME_DECIMALS, quantize
 from cpnpose.pipeline.detect import Detector, PersonDetector
 from cpnpose.pipeline.fill import without_filled
 from cpnpose.pipeline.options import StreamOptions
@@ -23,8 +23,8 @@ _WEAK_SHARE = 0.5  # of the detector's threshold
 class Follower:
     """Tracker and filter of one video. Must see the frames one by one and in order.
 
-    Poses are rounded as records round them (0.01 pixel) before they are followed: what is made again from a record is
-    then equal to the run itself.
+    Poses and times are rounded as records round them (0.01 pixel, a microsecond) before they are followed: what is made
+    again from a record is then equal to the run itself.
     """
 
     def __init__(self, options: StreamOptions) -> None:
@@ -44,13 +44,13 @@ class Follower:
             poses: of the frame, as the network gave them.
             size: (height, width) of the picture, where the frame has no image.
         """
-        poses = quantize(poses)
+        poses, time_s = quantize(poses), round(frame.time_s, TIME_DECIMALS)
         if self._tracker is not None:
-            poses = self._tracker.update(frame.time_s, poses, size or (frame.image.shape[0], frame.image.shape[1]))
+            poses = self._tracker.update(time_s, poses, size or (frame.image.shape[0], frame.image.shape[1]))
             if self._drop_below > 0 and poses.track_ids is not None:
                 poses = poses.select((poses.track_ids > 0) | (poses.box_scores >= self._drop_below))
         if self._filter is not None:
-            poses = self._filter.update(frame.time_s, poses)
+            poses = self._filter.update(time_s, poses)
         return poses
 
 

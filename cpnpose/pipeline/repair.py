@@ -107,9 +107,11 @@ def repair_swaps(frames: Iterable[FrameResult], options: SwapOptions | None = No
 
 
 def _states(poses: Poses, row: int) -> tuple[Array, Array]:
-    """Places of one person's groups in both states, (4, state, pair, side, 2), and the weight of each pair, (4, 2)."""
+    """Places of one person's groups in both states, (4, state, pair, side, 2), and the weight of each pair, (4, 2): 0
+    where a score is no number."""
     points = poses.keypoints_xy[row].astype(np.float64)[GROUPS]
-    weight = np.clip((poses.keypoint_scores[row].astype(np.float64)[GROUPS] - 0.5) / SURE_HEAT, 0.0, 1.0)
+    heat = np.nan_to_num(poses.keypoint_scores[row].astype(np.float64)[GROUPS] - 0.5)
+    weight = np.clip(heat / SURE_HEAT, 0.0, 1.0)
     return np.stack([points, points[:, :, ::-1]], axis=1), weight.min(axis=-1)
 
 

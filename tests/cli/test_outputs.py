@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from cpnpose.cli.outputs import Outputs, Switches, plan_images, plan_videos, refuse
+from cpnpose.cli.outputs import Outputs, Switches, check_reports, plan_images, plan_videos, refuse
 from cpnpose.errors import OptionError, OutputError
 
 NONE = Switches()
@@ -85,3 +86,12 @@ def test_refused_before_any_work(tmp_path: Path) -> None:
             refuse(Outputs(picture=tmp_path / "sub" / ".." / "in.mp4"), [str(source)], overwrite=overwrite)
     with pytest.raises(OutputError, match="no folder"):
         refuse(Outputs(json=tmp_path / "nowhere" / "o.json"), [], overwrite=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_pipes_and_devices_are_refused_before_any_work(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(OutputError, match="device or a pipe"):
+        refuse(Outputs(csv=tmp_path / "pipe.csv"), [], overwrite=True)
+    with pytest.raises(OutputError, match="device or a pipe"):
+        check_reports({"--report": tmp_path / "pipe.csv"}, [])

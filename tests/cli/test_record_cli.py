@@ -255,6 +255,26 @@ def test_smoothing_and_tracking_again_start_from_the_raw_values(tracked, tmp_pat
         np.testing.assert_allclose(read.poses.keypoints_xy, expected.poses.keypoints_xy, atol=0.011)
 
 
+def test_tracking_again_forgets_how_the_record_was_smoothed(tracked, tmp_path):
+    """What was filled, exchanged or filtered otherwise is not in the result, so its settings do not say so."""
+    smoothed, again = tmp_path / "smoothed.jsonl", tmp_path / "again.jsonl"
+    assert run("smooth", tracked, "--fill", 0.5, "--min-cutoff", 2, "--out", smoothed).exit_code == 0
+    assert run("track", smoothed, "--out", again).exit_code == 0
+    settings = read_record(again)[0].settings
+    assert (settings["smooth"], settings["fill_s"], settings["repair_swaps"]) == ("one-euro", 0.0, False)
+    assert "smooth_min_cutoff_hz" not in settings
+
+
+def test_tracking_does_not_filter_what_was_repaired_alone(tracked, tmp_path):
+    repaired, again = tmp_path / "repaired.jsonl", tmp_path / "again.jsonl"
+    assert run("smooth", tracked, "--no-one-euro", "--out", repaired).exit_code == 0
+    assert run("track", repaired, "--out", again).exit_code == 0
+    header, frames = read_record(again)
+    assert header.settings["smooth"] == "off"
+    for read, expected in zip(frames, read_record(tracked)[1], strict=True):
+        np.testing.assert_array_equal(read.poses.keypoints_xy, expected.poses.keypoints_xy)
+
+
 def test_smooth_fills_gaps_and_flags_them(write, tmp_path):
     gaps = {20, 21}
     assert run("track", write(walkers(missed=gaps)), "--out", tmp_path / "gaps.jsonl").exit_code == 0
@@ -351,6 +371,35 @@ def test_no_format_replaces_the_record_that_is_read(tracked, arguments):
     assert done.exit_code != 0
     assert "is the record that is read" in done.stderr
     assert tracked.read_bytes() == before
+
+
+@pytest.mark.parametrize("command", [("convert", "--to", "jsonl"), ("smooth",), ("track",)])
+def test_an_unfinished_record_is_not_lost_by_writing_it_under_its_final_name(tracked, command):
+    """JSON Lines stand under the partial name while they are written, which here is the record's own."""
+    partial = tracked.rename(tracked.with_name("run.partial.jsonl"))
+    before = partial.read_bytes()
+    done = run(command[0], partial, *command[1:], "--out", partial.with_name("run.jsonl"), "--overwrite")
+    assert done.exit_code == 4
+    assert "is the record that is read" in done.stderr
+    assert partial.read_bytes() == before
+    assert not partial.with_name("run.jsonl").exists()
+
+
+def test_a_record_may_end_in_ndjson(tracked, tmp_path):
+    record = tracked.rename(tracked.with_suffix(".ndjson"))
+    assert run("smooth", record).exit_code == 0
+    assert read_record(tmp_path / "tracked_smoothed.ndjson")[0].settings["smooth"] == "one-euro"
+
+
+def test_json_lines_on_standard_output_are_utf8_in_every_locale(write):
+    record = write(walkers(1), header=replace(HEADER, source="Tänzer 日本.mp4"))
+    done = subprocess.run(
+        [sys.executable, "-m", "cpnpose", "convert", str(record), "--to", "jsonl", "--out", "-"],
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.replace(b"\r\n", b"\n") == record.read_bytes()
 
 
 def test_standard_output_is_for_json_lines(tracked, tmp_path, monkeypatch):

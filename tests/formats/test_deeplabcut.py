@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cpnpose.errors import InputError
 from cpnpose.formats.deeplabcut import write_deeplabcut
 
 
@@ -34,6 +35,13 @@ def test_a_first_frame_without_anybody_stays(tmp_path, header, clip):
     assert table.index.tolist() == [1, 3, 4, 1]
     assert set(table.dtypes) == {np.dtype(np.float64)}
     assert table.iloc[[0, 3]].isna().all(axis=None)
+
+
+def test_nobody_leaves_no_table(tmp_path, header, clip):
+    """One without columns would lose its first row in pandas."""
+    with pytest.raises(InputError, match="nobody with an id"):
+        write_deeplabcut(header, [clip[1]], tmp_path / "out.csv")
+    assert not list(tmp_path.iterdir())
 
 
 def test_one_person_of_them(tmp_path, header, clip):

@@ -7,6 +7,8 @@ import pytest
 from cpnpose.errors import OutputError
 from cpnpose.formats import output_file
 from cpnpose.formats.output_file import OutputFile, output_folder
+from cpnpose.media.atomic import check_output
+from cpnpose.whole_file import whole_file
 
 
 @pytest.fixture
@@ -24,6 +26,19 @@ def full_disk(monkeypatch):
 def test_missing_folder(tmp_path):
     with pytest.raises(OutputError, match="there is no folder"):
         OutputFile(tmp_path / "no" / "out.json")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_pipe_or_device_is_not_replaced_by_a_file(tmp_path, overwrite):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match="is a device or a pipe"):
+        OutputFile(tmp_path / "pipe", overwrite=overwrite)
+    with pytest.raises(OutputError, match="is a device or a pipe"), whole_file(tmp_path / "pipe"):
+        pass
+    with pytest.raises(OutputError, match="is a device or a pipe"):
+        check_output(tmp_path / "pipe", None, overwrite)
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_a_folder_is_not_replaced_by_a_file(tmp_path):

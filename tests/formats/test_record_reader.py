@@ -167,6 +167,45 @@ def test_damaged_frame_is_named(tmp_path, header, clip):
         list(read_record(path)[1])
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"pts":0,', '"pts":Infinity,'),
+        ('"time":0.0,', '"time":NaN,'),
+        ('"track_id":1,', '"track_id":1000000000000000000000,'),
+        ('"filled":[]', '"filled":[17]'),
+        ('"flags":{"filled":[],"swapped":[]}', '"flags":[]'),
+    ],
+)
+def test_values_that_cannot_be_are_a_damaged_frame(tmp_path, header, make_poses, make_result, old, new):
+    path = tmp_path / "out.jsonl"
+    poses = replace(make_poses([1]), flags=np.zeros((1, 17), np.uint8))
+    with JsonlWriter(path, header) as writer:
+        writer.write(make_result(0, poses))
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+    with pytest.raises(InputError, match=r"line 2: damaged frame"):
+        list(read_record(path)[1])
+
+
+@pytest.mark.parametrize("name", ["model", "settings"])
+def test_a_header_without_objects_is_damaged(tmp_path, header, name):
+    path = tmp_path / "out.jsonl"
+    path.write_text(json.dumps(header.to_dict() | {name: None}) + "\n")
+    with pytest.raises(InputError, match="damaged header"):
+        read_record(path)
+
+
+def test_two_documents_in_one_file_are_not_read_as_the_first(tmp_path, header, clip):
+    path = tmp_path / "out.json"
+    with JsonWriter(path, header) as writer:
+        writer.write(clip[0])
+    path.write_text(2 * path.read_text())
+    with pytest.raises(InputError, match="more follows its end"):
+        list(read_record(path)[1])
+
+
 def test_memory_does_not_grow_with_length(record, header, make_poses, make_result):
     poses = make_poses([1, 2, 3])
 

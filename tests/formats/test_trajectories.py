@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cpnpose.errors import OptionError
+from cpnpose.formats import ImageResult
 from cpnpose.formats.trajectories import Trajectories
 
 
@@ -77,3 +78,9 @@ def test_poses_do_not_stay_in_memory(make_poses, make_result):
         return size
 
     assert peak(2000) - peak(200) < 1800 * 250  # the poses would be 1800 * 4 * 220 bytes
+
+
+def test_several_people_in_images_are_not_sent_to_track(clip, make_poses):
+    """It takes no images."""
+    with pytest.raises(OptionError, match="another format"):
+        Trajectories.collect([ImageResult(clip[0].frame, make_poses(2), file="a.png")])

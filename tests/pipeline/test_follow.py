@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -193,6 +194,15 @@ def test_poses_are_rounded_as_in_a_record_before_they_are_followed(make_frames: 
     after = Follower(StreamOptions(track=False)).update(make_frames(1)[0], poses(0.1237))
     np.testing.assert_allclose(after.keypoints_xy, poses(0.1237).keypoints_xy.round(2), atol=1e-5)
     assert np.abs(after.keypoints_xy - poses(0.1237).keypoints_xy).max() > 1e-3
+
+
+def test_times_are_rounded_as_in_a_record_before_people_are_followed(make_frames: MakeFrames) -> None:
+    exact, stored = Follower(StreamOptions()), Follower(StreamOptions())
+    for number, frame in enumerate(make_frames(30)):
+        moved = poses(150.0 * math.sin(number / 4))
+        first = exact.update(replace(frame, time_s=number / 60 + 4e-7), moved)
+        second = stored.update(replace(frame, time_s=round(number / 60 + 4e-7, 6)), moved)
+        np.testing.assert_array_equal(first.keypoints_xy, second.keypoints_xy)
 
 
 def test_nothing_is_asked_for(make_frames: MakeFrames) -> None:

@@ -188,3 +188,12 @@ def test_keypoints_that_are_no_numbers_do_no_harm() -> None:
     for index in (20, 21, 70):
         frames[index].poses.keypoints_xy[0, [9, 13]] = np.nan
     assert list(np.flatnonzero(flags(list(repair_swaps(frames))).any(axis=1))) == [50]
+
+
+def test_a_score_that_is_no_number_hides_no_later_exchange() -> None:
+    seen, truth = clip("side", 0.003, {60: [3]})
+    scores = np.full((1, 17), np.nan, np.float32)
+    seen[20] = replace(seen[20], poses=replace(seen[20].poses, keypoint_scores=scores))
+    repaired = list(repair_swaps(seen))[60].poses
+    assert (repaired.flags[0, GROUPS[3].ravel()] == FLAG_SWAPPED).all()
+    np.testing.assert_allclose(repaired.keypoints_xy[0, 13:], truth[60, 13:], atol=0.02 * HEIGHT)
