@@ -18,6 +18,8 @@ from cpnpose.errors import OptionError
 from cpnpose.pose.keypoints import NUM_KEYPOINTS
 from cpnpose.pose.types import FLAG_FILLED, FloatArray, FrameResult, Poses
 
+_ROUNDING_S = 1e-6
+"""Differences of times are wrong by less: a gap of exactly the longest time is filled wherever it is in the clip."""
 ONE_PERSON_FIELDS = ("keypoints_xy", "keypoint_scores", "scores", "boxes_xyxy")
 
 
@@ -67,6 +69,7 @@ def fill_gaps(frames: Iterable[FrameResult], options: FillOptions | None = None)
         lower of the scores on both sides, and all joints flagged.
     """
     chosen = options or FillOptions()
+    chosen = replace(chosen, max_gap_s=chosen.max_gap_s + _ROUNDING_S)
     waiting: deque[_Waiting] = deque()
     last_sight: dict[int, _Sight] = {}
     last_sure: dict[int, tuple[FloatArray, npt.NDArray[np.float64]]] = {}

@@ -139,7 +139,8 @@ def _advance(tracks: dict[int, _Track], number: int, result: FrameResult, option
         older, newer = track.places
         # Axes from here: group, state two frames ago, state before, state now, pair, side, xy.
         last = newer[:, None, :, None]
-        drift = (last - older[:, :, None, None]) * (step / before * min(step / SURE_STEP_S, 1.0)) if before > 0 else 0.0
+        steps = step / max(before, SURE_STEP_S) if before > 0 else 0.0
+        drift = (last - older[:, :, None, None]) * steps
         error = CALM + (BENDING * step * (step + before) / 2 if before > 0 else STARTING * step)
         missed = np.linalg.norm(places[:, None, None] - (last + drift), axis=-1) / (error * sizes[row])
         joint_cost = (

@@ -115,7 +115,8 @@ class OneEuroFilter:
 
         step = elapsed[:, None, None]
         measured = poses.keypoints_xy[named].astype(np.float64)
-        known = np.isfinite(measured)
+        known, unseen = np.isfinite(measured), np.isnan(self._smooth_xy[rows])
+        self._smooth_xy[rows] = np.where(unseen, np.where(known, measured, 0.0), self._smooth_xy[rows])
         measured = np.where(known, measured, self._smooth_xy[rows])
         scale = self._size[rows, None, None]
         held, doubted = self._hold(rows, measured, step, scale)
@@ -135,7 +136,8 @@ class OneEuroFilter:
         body = (weight * share * (measured - before)).sum(axis=1, keepdims=True)
         before = before + (1.0 - belief) * body / np.maximum(weight.sum(axis=1, keepdims=True), 1.0)
         smooth = before + share * (measured - before)
-        self._smooth_xy[rows], self._speed[rows], self._last_s[rows] = smooth, speed, time_s
+        self._smooth_xy[rows] = np.where(unseen & ~known, np.nan, smooth)
+        self._speed[rows], self._last_s[rows] = speed, time_s
 
         keypoints = poses.keypoints_xy.copy()
         keypoints[named] = np.where(known, smooth, keypoints[named])
@@ -174,13 +176,15 @@ class OneEuroFilter:
             setattr(self, name, getattr(self, name)[rows])
 
     def _admit(self, time_s: float, poses: Poses, named: npt.NDArray[np.intp]) -> None:
-        """Start people who are new here: at rest, where they are. Rows stay sorted by id."""
+        """Start people who are new here: at rest, where they are; a keypoint that is no number, where it is first seen.
+        Rows stay sorted by id."""
         assert poses.track_ids is not None
         known = set(self._ids.tolist())
         new = [row for row in named.tolist() if int(poses.track_ids[row]) not in known]
         if not new:
             return
-        points = np.nan_to_num(poses.keypoints_xy[new].astype(np.float64))
+        points = poses.keypoints_xy[new].astype(np.float64)
+        points[~np.isfinite(points)] = np.nan
         self._ids = np.concatenate([self._ids, poses.track_ids[new]])
         self._last_s = np.concatenate([self._last_s, np.full(len(new), time_s)])
         self._size = np.concatenate([self._size, box_size(poses.boxes_xyxy[new])])

@@ -27,7 +27,7 @@ from cpnpose.pipeline.track_doubt import (
     telling_keypoints,
     touches_edge,
 )
-from cpnpose.pipeline.track_match import Array, assign, iou_and_share, pose_likeness
+from cpnpose.pipeline.track_match import Array, assign, iou_and_share, pose_likeness, within_reach
 from cpnpose.pipeline.track_motion import BoxMotion, box_size, boxes_to_centres
 from cpnpose.pipeline.track_options import TrackerOptions
 from cpnpose.pose.types import IntArray, Poses
@@ -119,8 +119,10 @@ class PoseTracker:
         boxes = self._motion.boxes(frame_size)
         expected, found = boxes_to_centres(boxes), boxes_to_centres(poses.boxes_xyxy)
         overlap, inside = iou_and_share(boxes, poses.boxes_xyxy)
-        similar = pose_likeness(poses.keypoints_xy, self._keypoints, self._counted, expected[:, 2] * expected[:, 3])
         distance = self._motion.distance(expected[:, :2], found[:, :2], options.reach)
+        area = expected[:, 2] * expected[:, 3]
+        possible = (distance <= GATE) | (overlap > 0.1) | within_reach(poses.keypoints_xy, self._keypoints, area, 0.5)
+        similar = pose_likeness(poses.keypoints_xy, self._keypoints, self._counted, area, possible)
         likeness = 0.35 * overlap + 0.35 * similar + 0.3 * np.maximum(1.0 - distance / GATE, 0.0)
         ratio = box_size(poses.boxes_xyxy)[None] / self._motion.size[:, None]
         alike = overlap + similar
@@ -228,8 +230,9 @@ class PoseTracker:
             return  # what else is noted here counts only until there is an id
         own, scores = poses.boxes_xyxy[columns], poses.box_scores[columns]
         better = ~unnamed[None] | (scores[None] > scores[:, None])
-        part = overlaid(own, better)
-        twin = overlaid(own, better & (0.5 * options.duplicate_oks < likeness_within(poses.select(columns)).T))
+        over = overlaid(own) & better & unnamed[:, None]
+        part = over.any(axis=1)
+        twin = (over & (0.5 * options.duplicate_oks < likeness_within(poses.select(columns), over.T).T)).any(axis=1)
         self._grouped[rows] |= around_several(own, better) | passed_over[columns]
         grouped = self._grouped[rows]
         confident = self._best_score[rows] >= options.confident_score

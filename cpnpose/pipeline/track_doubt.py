@@ -44,25 +44,22 @@ def touches_edge(boxes_xyxy: FloatArray, frame_size: tuple[int, int] | None) -> 
     return np.asarray((inner <= margin).any(axis=1), np.bool_)
 
 
-def overlaid(boxes_xyxy: FloatArray, better: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Which boxes (N, 4) are mostly one with the box of a better pose: a part of that person, or a box around several.
+def overlaid(boxes_xyxy: FloatArray) -> npt.NDArray[np.bool_]:
+    """Which boxes (N, 4) are mostly one with which others, and with themselves, (N, N): where the other one is of a
+    better pose, a part of that person, or a box around several."""
+    return np.asarray(iou_of_smaller(boxes_xyxy, boxes_xyxy) > APART, np.bool_)
+
+
+def around_several(boxes_xyxy: FloatArray, better: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Which boxes (N, 4) are the box around two or more people of better poses who stand together.
 
     Args:
         boxes_xyxy: pixels.
         better: (N, N); whether the column's pose is the better one.
 
     Returns:
-        (N,) bool.
-    """
-    shared = iou_of_smaller(boxes_xyxy, boxes_xyxy) > APART
-    return np.asarray((shared & better).any(axis=1), np.bool_)
-
-
-def around_several(boxes_xyxy: FloatArray, better: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Which boxes (N, 4) are the box around two or more people of better poses who stand together.
-
-    Arguments and result as in :func:`overlaid`. Somebody near the camera may hide several people too, but seldom with
-    a box that ends where theirs do.
+        (N,) bool. Somebody near the camera may hide several people too, but seldom with a box that ends where theirs
+        do.
     """
     members = (covered(boxes_xyxy, boxes_xyxy).T > _MEMBER_SHARE) & better
     corners = np.asarray(boxes_xyxy, np.float64)[None].repeat(len(boxes_xyxy), axis=0)  # (N, N of the members, 4)
@@ -73,10 +70,11 @@ def around_several(boxes_xyxy: FloatArray, better: npt.NDArray[np.bool_]) -> npt
     return np.asarray(several & (iou(boxes_xyxy, hull).diagonal() > _HULL_IOU), np.bool_)
 
 
-def likeness_within(poses: Poses) -> Array:
-    """How alike the poses of one frame are, seen from each one's telling keypoints: (N of those, N), 0 to 1."""
+def likeness_within(poses: Poses, wanted: npt.NDArray[np.bool_]) -> Array:
+    """How alike the poses of one frame are, seen from each one's telling keypoints: (N of those, N), 0 to 1; 0 for
+    pairs that are not ``wanted``, (N, N)."""
     area = boxes_to_centres(poses.boxes_xyxy)[:, 2:].prod(axis=1)
-    return pose_likeness(poses.keypoints_xy, poses.keypoints_xy, telling_keypoints(poses), area)
+    return pose_likeness(poses.keypoints_xy, poses.keypoints_xy, telling_keypoints(poses), area, wanted)
 
 
 def newcomers(poses: Poses, owner: IntArray, options: TrackerOptions) -> IntArray:
@@ -87,7 +85,7 @@ def newcomers(poses: Poses, owner: IntArray, options: TrackerOptions) -> IntArra
     candidates = candidates[np.argsort(-poses.box_scores[candidates], kind="stable")]
     if not len(candidates):
         return candidates
-    similar = likeness_within(poses)
+    similar = likeness_within(poses, np.isin(np.arange(len(poses)), candidates)[None].repeat(len(poses), axis=0))
     double = similar > options.duplicate_oks
     slow = poses.box_scores < options.confident_score
     shared = iou_of_smaller(poses.boxes_xyxy, poses.boxes_xyxy)

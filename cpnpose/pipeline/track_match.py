@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from cpnpose.pose.oks import oks
+from cpnpose.pose.oks import oks_of_pairs
 
 Array = npt.NDArray[np.float64]
 
@@ -51,12 +51,31 @@ def _overlap(boxes_a: npt.ArrayLike, boxes_b: npt.ArrayLike) -> tuple[Array, Arr
 
 
 def pose_likeness(
-    found_xy: npt.NDArray[np.floating], known_xy: npt.NDArray[np.floating], counted: npt.NDArray[np.bool_], area: Array
+    found_xy: npt.NDArray[np.floating],
+    known_xy: npt.NDArray[np.floating],
+    counted: npt.NDArray[np.bool_],
+    area: Array,
+    wanted: npt.NDArray[np.bool_],
 ) -> Array:
     """OKS with the spread of motion: found (N, 17, 2), known (T, 17, 2), counted (T, 17), box area (T,) -> (T, N).
-    A found keypoint that is no number is like none."""
-    likeness = oks(found_xy, known_xy, counted, BODY_SHARE * area, MATCH_SIGMAS).T
+    A found keypoint that is no number is like none. Only the pairs ``wanted`` (T, N) are compared, the others are 0:
+    of a crowd's pairs, few can be one person."""
+    rows, columns = np.nonzero(wanted)
+    likeness = np.zeros(wanted.shape)
+    size = BODY_SHARE * area[rows]
+    likeness[rows, columns] = oks_of_pairs(found_xy[columns], known_xy[rows], counted[rows], size, MATCH_SIGMAS)
     return np.where(np.isnan(likeness), 0.0, likeness)
+
+
+def within_reach(
+    found_xy: npt.NDArray[np.floating], known_xy: npt.NDArray[np.floating], area: Array, least: float
+) -> npt.NDArray[np.bool_]:
+    """Which pairs, (T, N), may have a :func:`pose_likeness` of ``least``, as cheap to tell as the overlap of boxes: one
+    keypoint at least must be so much alike. Arguments as there."""
+    reach = 2.0 * MATCH_SIGMAS.max() * np.sqrt(-2.0 * np.log(least) * BODY_SHARE * area)
+    low, high = np.fmin.reduce(known_xy, axis=1)[:, None], np.fmax.reduce(known_xy, axis=1)[:, None]
+    gap = np.maximum(low - np.fmax.reduce(found_xy, axis=1), np.fmin.reduce(found_xy, axis=1) - high)
+    return np.asarray((gap <= reach[:, None, None]).all(axis=-1), np.bool_)
 
 
 def assign(likeness: Array, allowed: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

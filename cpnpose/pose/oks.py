@@ -14,6 +14,10 @@ import numpy.typing as npt
 
 from cpnpose.pose.keypoints import OKS_SIGMAS
 
+_FAR = 700.0
+"""Greatest exponent that counts: somewhat beyond it exp is no normal number any more and takes hundreds of times as
+long."""
+
 
 def oks(
     predicted_xy: npt.NDArray[np.floating[Any]],
@@ -35,14 +39,31 @@ def oks(
         (N, M) float64 in [0, 1]. A column whose person has no labelled keypoint is 0. (COCO compares such persons by
         their distance from the box, and only to ignore predictions there; that is for the evaluation to do.)
     """
-    keypoints = len(sigmas)
-    predicted = np.asarray(predicted_xy, np.float64).reshape(-1, 1, keypoints, 2)
-    true = np.asarray(true_xy, np.float64).reshape(1, -1, keypoints, 2)
-    counted = np.asarray(visible, np.bool_).reshape(-1, keypoints)
-    size = np.asarray(area, np.float64).reshape(-1) + np.spacing(1.0)
+    return oks_of_pairs(
+        np.asarray(predicted_xy).reshape(-1, 1, len(sigmas), 2),
+        np.asarray(true_xy).reshape(-1, len(sigmas), 2),
+        np.asarray(visible).reshape(-1, len(sigmas)),
+        np.asarray(area).reshape(-1),
+        sigmas,
+    )
+
+
+def oks_of_pairs(
+    predicted_xy: npt.NDArray[np.floating[Any]],
+    true_xy: npt.NDArray[np.floating[Any]],
+    visible: npt.NDArray[np.bool_],
+    area: npt.NDArray[np.floating[Any]],
+    sigmas: npt.NDArray[np.floating[Any]] = OKS_SIGMAS,
+) -> npt.NDArray[np.float64]:
+    """As :func:`oks`, of each predicted pose with the true pose in the same place: (..., K, 2) twice, (..., K) and
+    (...) to (...) float64, where leading axes broadcast."""
+    difference = np.asarray(predicted_xy, np.float64) - np.asarray(true_xy, np.float64)
+    counted = np.asarray(visible, np.bool_)
+    size = np.asarray(area, np.float64)[..., None] + np.spacing(1.0)
     variance = (2.0 * np.asarray(sigmas, np.float64)) ** 2
-    difference = np.where(counted[None, :, :, None], predicted - true, 0.0)
-    exponent = np.square(difference).sum(axis=-1) / (2.0 * size[None, :, None] * variance)
-    similarity = np.exp(-exponent) * counted[None]
+    squared = np.square(difference[..., 0]) + np.square(difference[..., 1])
+    exponent = squared / (2.0 * size * variance)
+    far = exponent > _FAR
+    similarity = np.where(counted & ~far, np.exp(-np.where(far, _FAR, exponent)), 0.0)
     total: npt.NDArray[np.float64] = similarity.sum(axis=-1) / np.maximum(counted.sum(axis=-1), 1)
     return total

@@ -104,6 +104,17 @@ def test_without_a_wish_gaps_up_to_three_tenths_of_a_second_are_filled() -> None
         assert [len(r.poses) for r in fill_gaps(frames)] == [1, people, 1]
 
 
+@pytest.mark.parametrize("fps", [10, 30, 50])
+@pytest.mark.parametrize("longest_s", [0.3, 1.0])
+def test_a_gap_of_exactly_the_longest_time_is_filled_anywhere_in_a_clip(fps: int, longest_s: float) -> None:
+    steps = round(longest_s * fps)
+    for first in range(0, 3000, 29):
+        times = [round((first + step) / fps, 6) for step in range(steps + 1)]
+        hidden = [result(time_s, {}) for time_s in times[1:-1]]
+        frames = [result(times[0], {1: 10}, low=(3,)), *hidden, result(times[-1], {1: 20})]
+        assert all(len(r.poses) == 1 for r in fill_gaps(frames, FillOptions(max_gap_s=longest_s))), first
+
+
 def test_who_is_added_has_the_lower_scores_of_both_sides() -> None:
     frames = [result(0.0, {1: 10}), result(0.1, {}), result(0.2, {1: 20})]
     frames[0].poses.keypoint_scores[0, :8] = 0.8

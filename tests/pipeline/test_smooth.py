@@ -383,3 +383,12 @@ def test_keypoints_that_are_no_numbers_pass_and_leave_no_trace() -> None:
         np.testing.assert_array_equal(np.isnan(result[4]), [step == 3] * 2)
         np.testing.assert_allclose(np.delete(result, 4, axis=0), np.delete(expected, 4, axis=0))
     assert np.isfinite(result).all()
+
+
+@pytest.mark.parametrize("fps", RATES)
+def test_a_keypoint_that_was_no_number_at_first_begins_where_it_is_seen(fps: float) -> None:
+    path = np.random.default_rng(5).uniform(500, 700, (1, 17, 2)).repeat(8, axis=0)
+    path[:4, WRIST] = np.nan
+    result = smooth(path, fps, 200.0)
+    assert np.isnan(result[:4, WRIST]).all()
+    np.testing.assert_allclose(result[4:], path[4:], rtol=1e-6)

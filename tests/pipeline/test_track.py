@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from cpnpose.errors import OptionError
+from cpnpose.pipeline import track_match
 from cpnpose.pipeline.track import PoseTracker
-from cpnpose.pipeline.track_match import assign, covered, iou
+from cpnpose.pipeline.track_match import assign, covered, iou, pose_likeness, within_reach
 from cpnpose.pipeline.track_motion import BoxMotion
 from cpnpose.pipeline.track_options import TrackerOptions
 from cpnpose.pose.types import Poses
@@ -391,3 +392,33 @@ def test_a_box_around_somebody_and_a_neighbour_does_not_take_the_place_of_the_we
         assert ids(tracker.update(step / fps, poses, FRAME)) == [1, 2, -1], step
     for step in range(int(2.5 * fps), int(3 * fps)):
         assert ids(tracker.update(step / fps, person((300, 300), (350, 380)), FRAME)) == [1, 2]
+
+
+def test_nobody_out_of_reach_is_alike() -> None:
+    rng = np.random.default_rng(3)
+    known = rng.uniform(0, 300, (30, 1, 2)) + rng.normal(0, 20, (30, 17, 2))
+    found = known[rng.permutation(30)] + rng.normal(0, 15, (30, 1, 2)) * rng.random((30, 1, 1))
+    found[rng.random((30, 17)) < 0.02] = np.nan
+    counted = rng.random((30, 17)) < 0.7
+    area = rng.uniform(1000, 20000, 30)
+    alike = pose_likeness(found, known, counted, area, np.ones((30, 30), bool))
+    reachable = within_reach(found, known, area, 0.5)
+    assert (reachable | (alike < 0.5)).all()
+    assert (alike >= 0.5).sum() > 10
+    assert reachable.mean() < 0.6
+
+
+def test_in_a_crowd_only_poses_that_can_be_one_person_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+    whole = track_match.oks_of_pairs
+
+    def counting(found_xy: np.ndarray, *others: np.ndarray) -> np.ndarray:
+        compared.append(len(found_xy))
+        return whole(found_xy, *others)
+
+    monkeypatch.setattr(track_match, "oks_of_pairs", counting)
+    tracker = PoseTracker()
+    for step in range(5):
+        crowd = [(60.0 + 100 * column + step, 100.0 + 130 * row) for row in range(5) for column in range(12)]
+        tracker.update(step / 30, person(*crowd, height=100, score=0.8), FRAME)
+    assert max(compared[-2:]) <= 2 * 60

@@ -50,6 +50,15 @@ def test_a_person_without_extent_is_like_nobody_but_itself() -> None:
     np.testing.assert_array_equal(oks(people, people, np.ones((2, 17), bool), np.zeros(2)), np.eye(2))
 
 
+@pytest.mark.parametrize("exponent", [710.0, 744.0, 1e6])
+def test_who_is_far_away_is_like_nobody_to_the_last_bit(exponent: float) -> None:
+    """Numbers below the normal ones take hundreds of times as long, and in a crowd most pairs are so far apart."""
+    true = random_people(1, 2)
+    predicted = true + np.array([np.sqrt(exponent * 2 * 400) * 0.2, 0.0])
+    sigmas = np.full(17, 0.1)
+    assert oks(predicted, true, np.ones((1, 17), bool), np.array([400.0]), sigmas)[0, 0] == 0.0
+
+
 def test_agrees_with_pycocotools() -> None:
     coco_module = pytest.importorskip("pycocotools.coco")
     evaluation_module = pytest.importorskip("pycocotools.cocoeval")
