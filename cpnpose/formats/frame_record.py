@@ -134,7 +134,7 @@ def parse_frame(entry: Mapping[str, Any], header: Header, where: str) -> FrameRe
             height, width = entry["size"]
             return ImageResult(frame, poses, file=entry["file"], size=(height, width))
         return FrameResult(frame, poses)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
         raise InputError(f"{where}: damaged frame ({error!r}). Make the record again") from error
 
 
