@@ -43,6 +43,11 @@ def partial_path(path: Path | str) -> Path:
     return path.with_name(f"{path.stem}.partial{path.suffix or '.jsonl'}")
 
 
+def is_begun(path: Path) -> bool:
+    """Whether the record ``path`` is there, whole or partial."""
+    return path.exists() or partial_path(path).exists()
+
+
 class JsonlWriter:
     """Context manager that writes the record.
 
@@ -162,7 +167,9 @@ class JsonlWriter:
     def _start(self, overwrite: bool) -> None:
         refuse_existing(self.path, overwrite)
         if self.partial.exists() and not overwrite:
-            resumable = self.header.kind == "video"
+            settings = self.header.settings
+            whole_clip = any(settings.get(name) for name in ("person", "fill_s", "repair_swaps"))
+            resumable = self.header.kind == "video" and not whole_clip
             remedy = (
                 "Use `cpnpose video --resume` to go on with it, or" if resumable else "Rename it to keep it, or use"
             )
@@ -190,7 +197,7 @@ class JsonlWriter:
         if differences:
             raise OutputError(
                 f"cannot resume {record}: it was made otherwise ({'; '.join(differences[:3])}). "
-                "Use the same input and options, or --overwrite to start anew"
+                "Use the same input and options, or --overwrite in place of --resume to start anew"
             )
         end = head.end
         for line in lines:
