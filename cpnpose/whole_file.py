@@ -16,6 +16,9 @@ from pathlib import Path
 
 from cpnpose.errors import OutputError
 
+_STEM = 40
+"""Characters of a name in its temporary one, which is longer and must fit where the name does."""
+
 
 def write_error(path: Path, error: Exception) -> OutputError:
     """What to tell the user when writing ``path`` failed with ``error``: what, where, and the remedy."""
@@ -24,6 +27,8 @@ def write_error(path: Path, error: Exception) -> OutputError:
         reason = f"no space is left on the disk of {folder}. Free some, or choose another place"
     elif number in (errno.EACCES, errno.EPERM, errno.EROFS):
         reason = f"no permission to write into {folder}. Check it, or choose another place"
+    elif number == errno.ENAMETOOLONG:
+        reason = "the name is too long. Give a shorter one with --out"
     elif number in (errno.ENOENT, errno.ENOTDIR):
         reason = f"there is no folder {folder}. Make it first, or choose another place"
     else:
@@ -53,7 +58,7 @@ def refuse_device(path: Path) -> None:
 def temporary_path(path: Path) -> Path:
     """A new hidden name in the same folder with the same ending; it tells the process that writes."""
     writer = f"{_machine()}-{os.getpid()}-{secrets.token_hex(3)}"
-    return path.with_name(f".{path.stem}.{writer}.part{path.suffix}")
+    return path.with_name(f".{path.stem[:_STEM]}.{writer}.part{path.suffix}")
 
 
 def remove_stale(path: Path) -> None:
@@ -65,7 +70,7 @@ def remove_stale(path: Path) -> None:
     if sys.platform == "win32":
         return
     pattern = re.compile(
-        re.escape(f".{path.stem}.{_machine()}-") + r"(\d+)-[0-9a-f]{6}" + re.escape(f".part{path.suffix}")
+        re.escape(f".{path.stem[:_STEM]}.{_machine()}-") + r"(\d+)-[0-9a-f]{6}" + re.escape(f".part{path.suffix}")
     )
     with suppress(OSError):  # a folder that cannot be read is told when the file is written
         for entry in os.scandir(path.parent):

@@ -19,6 +19,7 @@ from cpnpose.whole_file import remove_stale, temporary_path, whole_file, writing
         (errno.EFBIG, "no space is left"),
         (errno.EACCES, "no permission to write into"),
         (errno.EROFS, "no permission"),
+        (errno.ENAMETOOLONG, "the name is too long. Give a shorter one"),
         (errno.ENOENT, "there is no folder .*Make it first"),
         (errno.EIO, r"Input/output error\. Choose another place"),
     ],
@@ -90,6 +91,14 @@ def test_temporary_names_are_new_and_keep_the_ending() -> None:
     names = {temporary_path(Path("/x/out.mp4")) for _ in range(20)}
     assert len(names) == 20
     assert {(p.parent, p.suffix, p.name[0]) for p in names} == {(Path("/x"), ".mp4", ".")}
+
+
+def test_names_of_the_greatest_length_are_written(tmp_path: Path) -> None:
+    for letter, count in (("b", 251), ("日", 83)):
+        path = tmp_path / f"{letter * count}.mp4"
+        with whole_file(path) as part:
+            part.touch()
+        assert path.exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there everything stays")

@@ -29,7 +29,9 @@ def evaluate_command(
     decoding: Annotated[str, typer.Option(help="weights (what the weights name), published, or dark.")] = "weights",
     oks_nms: Annotated[
         float | None,
-        typer.Option(help="Drop poses more alike than this OKS (detected boxes only); 1 keeps all. Default: 0.9."),
+        typer.Option(
+            min=0, max=1, help="Drop poses more alike than this OKS (detected boxes only); 1 keeps all. Default: 0.9."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16.")] = "auto",

@@ -27,7 +27,9 @@ def evaluate_boxes_command(
     size: Annotated[
         str | None, typer.Option(help="As --detector-size of 'cpnpose video'. Default: what the weights name.")
     ] = None,
-    nms: Annotated[float | None, typer.Option(help="IoU of the suppression. Default: the best of a sweep.")] = None,
+    nms: Annotated[
+        float | None, typer.Option(min=0, max=1, help="IoU of the suppression. Default: the best of a sweep.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only as many images, evenly chosen.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16.")] = "auto",

@@ -25,7 +25,7 @@ from cpnpose.cli.outputs import (
     refuse_inputs,
 )
 from cpnpose.cli.say import partly_done
-from cpnpose.errors import InputError
+from cpnpose.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from cpnpose.cli.drawing import Draw
@@ -88,7 +88,8 @@ def images(
 
     paths = find_images(inputs, recursive=recursive)
     if any(".." in path.parts or path.is_absolute() for path in paths) and len(inputs) > 1:
-        paths = [Path(os.path.normpath(path.absolute())) for path in paths]  # so that they have a common folder
+        # So that they have a common folder; and the same image by two names is one.
+        paths = list(dict.fromkeys(Path(os.path.normpath(path.absolute())) for path in paths))
     base = base_folder(inputs, paths)
     switches = Switches(json, jsonl, csv, picture=False if no_draw else None)
     outputs = plan(inputs, base, out, switches, single=len(paths) == 1)
@@ -104,6 +105,9 @@ def images(
         single = len(names) == 1 and not (out is not None and is_folder(out))
         drawn = [picture_path(outputs.picture, name, single=single) for name in names]
         refuse_inputs(drawn, paths)
+        if len(set(drawn)) < len(drawn):
+            twice = next(path for path in drawn if drawn.count(path) > 1)
+            raise OutputError(f"two images would both be drawn to {twice}; run them one by one")
 
     from cpnpose.api import PoseEstimator
     from cpnpose.cli.drawing import make_drawer

@@ -61,10 +61,15 @@ class CommandGroup(ReadableHelp, TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
         except Exception as error:
-            if not _is_out_of_memory(error):
+            if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+                told = CpnposeError(
+                    f"{error.filename}: the name is too long; give a shorter one, for results with --out"
+                )
+            elif _is_out_of_memory(error):
+                reason = " ".join(str(error).split())
+                told = CpnposeError(f"not enough memory ({reason}); close other programs, or give smaller pictures")
+            else:
                 raise
-            reason = " ".join(str(error).split())
-            told = CpnposeError(f"not enough memory ({reason}); close other programs, or give smaller pictures")
             say_error(told)
             raise typer.Exit(told.exit_code) from error
 

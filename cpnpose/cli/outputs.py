@@ -12,8 +12,11 @@ from cpnpose.whole_file import refuse_device
 
 VIDEO_SUFFIX = ".mp4"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+FILE_SUFFIXES = (".json", ".jsonl", ".csv", ".mp4", ".m4v", ".mov", ".mkv", ".avi", ".webm", ".gif")
+"""Of names for --out that are a file's, data or video."""
 DRAWN_SUFFIX = ".png"
 """Of drawn images whose input's ending says no kind that can be written."""
+_SHELL_PIPES = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 ADDED = "_pose"
 """What is added to the input's name."""
 
@@ -76,7 +79,7 @@ def plan_videos(inputs: Sequence[str], out: str | None, switches: Switches) -> l
     if not picture and not switches.data:
         raise OptionError("--no-video leaves no result; add --json, --jsonl or --csv")
     if out is not None and (len(inputs) > 1 or is_folder(out)):
-        if Path(out).is_file():
+        if Path(out).is_file() or (Path(out).suffix.lower() in FILE_SUFFIXES and not is_folder(out)):
             raise OutputError(f"{out} is a file; several inputs go into a folder. Give a folder with --out")
         stems = [Path(out) / (input_stem(source) + ADDED) for source in inputs]
     elif out is not None:
@@ -138,10 +141,14 @@ def refuse(outputs: Outputs, inputs: Sequence[str], *, overwrite: bool, resume: 
 
     Raises:
         OutputError: an output exists (without ``overwrite``), is an input or a device, or lies in a folder that does
-            not exist.
-            A folder for images may exist if nothing is in it.
+            not exist. A folder for images may exist if nothing is in it. With ``resume``, outputs of the run whose
+            record is there may exist.
+        OSError: the name of an output is too long.
     """
+    from cpnpose.formats.jsonl_record import is_begun
+
     refuse_inputs(outputs.paths, [source for source in inputs if "://" not in source])
+    resume = resume and outputs.jsonl is not None and is_begun(outputs.jsonl)
     for path in outputs.paths:
         refuse_device(path)
         free = not path.exists() or (path == outputs.picture and _is_empty_folder(path))
@@ -211,8 +218,8 @@ def input_stem(source: str) -> str:
 
 
 def input_folder(source: str) -> Path:
-    """The input's folder; for an address the current one."""
-    return Path() if "://" in source else Path(source).parent
+    """The input's folder; for an address or a pipe of the shell the current one."""
+    return Path() if "://" in source or source.startswith(_SHELL_PIPES) else Path(source).parent
 
 
 def _outputs(stem: Path, picture: Path | None, switches: Switches) -> Outputs:

@@ -76,11 +76,18 @@ class Progress:
     def __enter__(self) -> Progress:
         if self._kind == "bar" and sys.stderr is not None and sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
+            from rich.text import Text
+
+            class Name(ProgressColumn):
+                """Gives way, as the bar does, where the figures need the room."""
+
+                def render(self, task: Task) -> Text:
+                    return Text(task.description, no_wrap=True, overflow="ellipsis")
 
             self._bar = Bar(
-                TextColumn("{task.description}", markup=False),
+                Name(),
                 BarColumn(),
                 TextColumn("{task.completed:.0f}/{task.fields[known]}"),
                 TextColumn("{task.fields[rate]:.1f} " + f"{self._unit}s/s, " + "{task.fields[people]} people"),
@@ -218,4 +225,4 @@ def say_notes(notes: Iterable[str], kind: ProgressKind) -> None:
 
 
 def _say_object(**values: Any) -> None:
-    typer.echo(json.dumps(values, ensure_ascii=False), err=True)
+    typer.echo(json.dumps(values), err=True)  # ASCII: whole JSON in any encoding of a pipe

@@ -94,6 +94,9 @@ def convert(
     """
     if angles and to not in OWN:
         raise OptionError(f"--angles goes with {', '.join(OWN)}; {to} has no place for them")
+    ending = Path(out or "").suffix.lower().removeprefix(".")
+    if to in OWN and ending in OWN and ending != to:
+        raise OptionError(f"--out {out} is the name of a {ending} file, and --to {to} is another format; change one")
     if to is not Format.OPENPOSE:
         refuse_idle({"--layout": layout is not Layout.COCO}, f"{to} has one layout only; leave it out")
     header, frames, others = open_record(record, person)

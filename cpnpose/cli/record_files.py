@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cpnpose.cli.say import record_output
 from cpnpose.errors import OptionError, OutputError
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ def open_record(record: Path, person: str | None = None) -> tuple[Header, Iterab
     header, frames = read_record(record)
     if person is None:
         return header, frames, 0
+    if header.kind == "images":
+        raise OptionError("--person follows somebody over time, which a record of images does not have; leave it out")
     from cpnpose.pipeline.person import check_choice, only_person, person_statistics
 
     how = f"id:{person}" if person.isdigit() else person
@@ -125,7 +127,7 @@ def write_data(
         header = replace(header, extras=(*header.extras, "angles"))
     kind = kind or ("jsonl" if target == STDOUT else Path(target).suffix.lower().removeprefix("."))
     if target == STDOUT and kind == "jsonl":
-        writer: JsonlWriter | JsonWriter | CsvWriter = JsonlWriter(sys.stdout, header)
+        writer: JsonlWriter | JsonWriter | CsvWriter = JsonlWriter(record_output(), header)
     else:
         check_target(record, target, kind)
         writers = {"json": JsonWriter, "jsonl": JsonlWriter, "ndjson": JsonlWriter, "csv": CsvWriter}

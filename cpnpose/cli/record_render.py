@@ -13,7 +13,7 @@ from cpnpose.cli import pipeline_arguments as args
 from cpnpose.cli.effects import refuse_idle
 from cpnpose.cli.outputs import Outputs, refuse
 from cpnpose.cli.record_files import Person, Record, open_record
-from cpnpose.errors import InputError, OptionError
+from cpnpose.errors import InputError, OptionError, OutputError
 
 if TYPE_CHECKING:
     from cpnpose.formats import Header
@@ -56,6 +56,8 @@ def render(
     if "track_ids" not in header.extras:
         refuse_idle({"--draw-ids": draw_ids}, "the record has no identities; run `cpnpose track` on it first")
     target = out or record.with_name(f"{Path(header.source).stem or 'video'}_pose.mp4")
+    if target.is_dir():
+        raise OutputError(f"{target} is a folder; give the name of the video with --out")
     refuse(Outputs(picture=target), [video, str(record)], overwrite=overwrite)
 
     from cpnpose.cli.interrupt import InterruptAtRest
@@ -95,8 +97,11 @@ def render(
         shown = stack.enter_context(Progress(str(record), None, "none" if quiet else progress.value))
         frames = iter(reader)
         shown_results: Iterator[FrameResult] = with_frames(results, frames, video)
+        everybody, found, _ = open_record(record)
+        if blur_faces and everybody.settings.get("person"):
+            shown.say("the record holds one person only: the faces of others are not blurred")
         if person is not None and blur_faces:
-            shown_results = with_blurred_faces(shown_results, open_record(record)[1])
+            shown_results = with_blurred_faces(shown_results, found)
         try:
             while True:
                 with interrupt.waiting():

@@ -1,8 +1,11 @@
-"""What commands say on standard error, each kind of line in one wording."""
+"""What commands say on standard error, each kind of line in one wording; and standard output for records."""
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Iterable
+from typing import TextIO
 
 import typer
 
@@ -13,6 +16,13 @@ from cpnpose.file_name import printable
 def number_of(count: int, thing: str) -> str:
     """``1 frame``, ``2 frames``."""
     return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
+def record_output() -> TextIO | None:
+    """Standard output for records: in UTF-8, where Windows gives a pipe the encoding of the country; None if closed."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+    return sys.stdout
 
 
 def say_error(error: CpnposeError) -> None:

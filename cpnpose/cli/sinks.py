@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from types import TracebackType
 
 from cpnpose.cli.outputs import Outputs
+from cpnpose.cli.say import record_output
 from cpnpose.formats import CsvWriter, Header, JsonlWriter, JsonWriter
 from cpnpose.formats.jsonl_record import partial_path
 from cpnpose.pose.types import FrameResult
@@ -42,7 +42,7 @@ class DataSinks:
             if outputs.csv is not None:
                 self._others.append(opened.enter_context(CsvWriter(outputs.csv, header, overwrite=replace)))
             if outputs.stdout:
-                self._others.append(opened.enter_context(JsonlWriter(sys.stdout, header)))
+                self._others.append(opened.enter_context(JsonlWriter(record_output(), header)))
             self._stack = opened.pop_all()
 
     @property

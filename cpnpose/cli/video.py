@@ -119,6 +119,8 @@ def video(
     planned = plan_videos(inputs, out, switches)
     if resume and any(outputs.jsonl is None for outputs in planned):
         raise OptionError("--resume goes on with a JSON Lines record; add --jsonl")
+    if boxes is not None and len(inputs) > 1:
+        raise OptionError("--boxes names frames of one video; run the inputs one by one, each with boxes of its own")
     if end is not None and end <= start:
         raise OptionError(f"--end {end:g} is not behind --start {start:g}; give a later end")
     if person is not None:

@@ -159,7 +159,7 @@ class Header:
                 skeleton=tuple((int(a), int(b)) for a, b in document["skeleton"]),
                 generator=document.get("generator", ""),
             )
-        except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
             raise InputError(f"{where}: damaged header of the record ({error!r}). Make the record again") from error
 
     def differences(self, other: Header) -> list[str]:

@@ -7,7 +7,6 @@ Ctrl-C or ``kill -9`` the partial record holds every frame that was written; a l
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -44,6 +43,11 @@ def partial_path(path: Path | str) -> Path:
     return path.with_name(f"{path.stem}.partial{path.suffix or '.jsonl'}")
 
 
+def is_begun(path: Path) -> bool:
+    """Whether the record ``path`` is there, whole or partial."""
+    return path.exists() or partial_path(path).exists()
+
+
 class JsonlWriter:
     """Context manager that writes the record.
 
@@ -51,8 +55,8 @@ class JsonlWriter:
     through can be resumed as well: nothing is missing then, and it takes its name again at the end.
 
     Args:
-        target: the file to be written, or a text stream (standard output), which becomes UTF-8, is flushed frame by
-            frame and never closed; None is one that is not open, as Python has it.
+        target: the file to be written, or a text stream (standard output), which is flushed frame by frame and
+            never closed; None is one that is not open, as Python has it.
         header: what the record says about itself.
         overwrite: replace an existing record, partial ones too.
         resume: go on with the partial record, if there is one.
@@ -78,8 +82,6 @@ class JsonlWriter:
         if target is None:
             raise OutputError("standard output is closed; open it, or give the name of a file")
         if not isinstance(target, (str, Path)):
-            if isinstance(target, io.TextIOWrapper):
-                target.reconfigure(encoding="utf-8")  # as JSON is, whatever the system's own encoding
             self._text = target
             self._append(header_text(header))
             return
@@ -165,7 +167,9 @@ class JsonlWriter:
     def _start(self, overwrite: bool) -> None:
         refuse_existing(self.path, overwrite)
         if self.partial.exists() and not overwrite:
-            resumable = self.header.kind == "video"
+            settings = self.header.settings
+            whole_clip = any(settings.get(name) for name in ("person", "fill_s", "repair_swaps"))
+            resumable = self.header.kind == "video" and not whole_clip
             remedy = (
                 "Use `cpnpose video --resume` to go on with it, or" if resumable else "Rename it to keep it, or use"
             )
@@ -193,7 +197,7 @@ class JsonlWriter:
         if differences:
             raise OutputError(
                 f"cannot resume {record}: it was made otherwise ({'; '.join(differences[:3])}). "
-                "Use the same input and options, or --overwrite to start anew"
+                "Use the same input and options, or --overwrite in place of --resume to start anew"
             )
         end = head.end
         for line in lines:

@@ -134,6 +134,23 @@ def test_several_images_do_not_go_into_one(cpnpose: Run, folder: Path, tmp_path:
     assert len(json.loads((tmp_path / "drawn.json").read_text())["frames"]) == 3
 
 
+def test_an_image_that_is_named_in_two_ways_is_one(cpnpose: Run, folder: Path, tmp_path: Path) -> None:
+    again = folder.parent / "elsewhere" / ".." / folder.name / "a.webp"
+    (folder.parent / "elsewhere").mkdir()
+    done = cpnpose("images", folder, again, "--out", tmp_path / "drawn", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert "3 images in = 3 images out" in done.stderr
+
+
+def test_two_images_of_one_result_are_refused_before_any_work(cpnpose: Run, folder: Path, tmp_path: Path) -> None:
+    (folder / "b10.png").rename(folder / "x.tga")
+    (folder / "x.tga.png").write_bytes((folder / "x.tga").read_bytes())
+    done = cpnpose("images", folder / "x.tga", folder / "x.tga.png", "--out", tmp_path / "drawn", "--overwrite")
+    assert done.exit_code == 4
+    assert "would both be drawn to" in done.stderr
+    assert not (tmp_path / "drawn").exists()
+
+
 def test_nothing_to_do(cpnpose: Run, tmp_path: Path) -> None:
     done = cpnpose("images", tmp_path, "--json")
     assert done.exit_code == 3

@@ -114,6 +114,17 @@ def test_errors_become_one_line_and_an_exit_code(error: BaseException, code: int
     assert done.stderr == text
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="tells it otherwise")
+@pytest.mark.parametrize(
+    "arguments", [["video", "{}.mp4"], ["video", __file__, "--out", "{}.mp4"], ["report", "{}.jsonl"]]
+)
+def test_a_name_that_is_too_long_is_told_in_one_line(arguments: list[str]) -> None:
+    done = CliRunner().invoke(build_app(), [text.format("a" * 300) for text in arguments], catch_exceptions=False)
+    assert done.exit_code > 0
+    assert done.stderr.startswith("cpnpose: error: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_unexpected_errors_keep_their_traceback() -> None:
     small = typer.Typer(cls=CommandGroup)
 

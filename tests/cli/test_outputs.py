@@ -30,6 +30,8 @@ def names(outputs: Outputs) -> list[str]:
         ("in.mp4", "folder/", NONE, ["folder/in_pose.mp4"]),
         ("http://host/clips/walk.mp4?key=1", None, JSON, ["walk_pose.json"]),
         ("rtsp://host", None, NONE, ["host_pose.mp4"]),
+        ("/dev/stdin", None, JSON, ["stdin_pose.json"]),
+        ("/dev/fd/63", None, NONE, ["63_pose.mp4"]),
         ("in.mp4", "-", NONE, []),
     ],
 )  # fmt: skip
@@ -45,6 +47,13 @@ def test_names_for_several_videos() -> None:
     assert list(map(names, planned)) == expected
     planned = plan_videos(["a/x.mp4", "a/x.mov"], None, NONE)
     assert list(map(names, planned)) == [["a/x_mp4_pose.mp4"], ["a/x_mov_pose.mp4"]]
+
+
+@pytest.mark.parametrize("out", ["all.json", "all.MP4"])
+def test_several_videos_do_not_go_into_one_file(tmp_path: Path, out: str) -> None:
+    with pytest.raises(OutputError, match="Give a folder"):
+        plan_videos(["a.mp4", "b.mp4"], str(tmp_path / out), NONE)
+    assert names(plan_videos(["a.mp4", "b.mp4"], f"{out}/", NONE)[0]) == [f"{out}/a_pose.mp4"]
 
 
 def test_names_for_images() -> None:
@@ -95,3 +104,13 @@ def test_pipes_and_devices_are_refused_before_any_work(tmp_path: Path) -> None:
         refuse(Outputs(csv=tmp_path / "pipe.csv"), [], overwrite=True)
     with pytest.raises(OutputError, match="device or a pipe"):
         check_reports({"--report": tmp_path / "pipe.csv"}, [])
+
+
+@pytest.mark.parametrize("name", ["there.jsonl", "there.partial.jsonl"])
+def test_resuming_replaces_only_what_is_of_a_run_that_is_recorded(tmp_path: Path, name: str) -> None:
+    outputs = Outputs(picture=tmp_path / "there.mp4", jsonl=tmp_path / "there.jsonl")
+    (tmp_path / "there.mp4").touch()
+    with pytest.raises(OutputError, match="--overwrite"):
+        refuse(outputs, [], overwrite=False, resume=True)
+    (tmp_path / name).touch()
+    refuse(outputs, [], overwrite=False, resume=True)

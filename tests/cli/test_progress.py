@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import signal
 import sys
 from dataclasses import replace
@@ -82,6 +84,32 @@ def test_machines_get_objects(capsys: pytest.CaptureFixture[str], monkeypatch: p
     assert first["left_s"] >= 0
     assert note == {"event": "note", "input": "in.mp4", "text": "something"}
     assert (end["event"], end["interrupted"], end["frames_out"]) == ("end", True, 1)
+
+
+def test_objects_are_whole_in_every_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = io.BytesIO()
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(pipe, "cp1252", errors="backslashreplace", write_through=True))
+    with Progress("é\U0001f600.mp4", 1, "json") as progress:
+        progress.end([])
+    assert json.loads(pipe.getvalue())["input"] == "é\U0001f600.mp4"
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_the_figures_are_whole_beside_a_long_name(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr("cpnpose.cli.progress._REPORT_S", 0.0)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    with Progress(f"/home/somebody/{'a long name ' * 9}.mp4", 30, "bar") as progress:
+        for _ in range(17):
+            progress.tally.add(people(1, [1]))
+        progress.update()
+    assert re.search(r"17/30 \d+\.\d frames/s, 1 people", terminal.getvalue())
 
 
 @pytest.mark.parametrize("kind", ["bar", "json", "none"])

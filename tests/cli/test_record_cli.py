@@ -198,6 +198,8 @@ def test_convert_to_standard_output_is_the_record(tracked):
         (["convert", "{}/tracked.jsonl", "--to", "coco", "--person", "tall"], 2, "longest"),
         (["convert", "{}/tracked.jsonl", "--to", "csv", "--out", "-"], 2, "JSON Lines"),
         (["track", "{}/tracked.jsonl", "--out", "{}/a.xml"], 2, ".jsonl"),
+        (["convert", "{}/tracked.jsonl", "--to", "csv", "--out", "{}/a.json"], 2, "change one"),
+        (["render", "{}/tracked.jsonl", "walk.mp4", "--out", "{}"], 4, "is a folder"),
         (["smooth", "{}/walk.jsonl"], 2, "cpnpose track"),
         (["convert", "{}/walk.jsonl", "--to", "deeplabcut"], 2, "cpnpose track"),
     ],
@@ -295,6 +297,9 @@ def test_records_of_images_have_no_time(write):
         result = run(command, record)
         assert result.exit_code == 2
         assert "images" in result.stderr
+    result = run("convert", record, "--to", "csv", "--person", "largest")
+    assert result.exit_code == 2
+    assert "leave it out" in result.stderr
 
 
 @pytest.fixture
@@ -443,6 +448,15 @@ def test_the_faces_of_people_who_were_not_chosen_are_blurred_too(tracked, video,
         spread.append([image[int(y) - 3 : int(y) + 4, int(x) - 3 : int(x) + 4].std() for x, y in heads])
     assert len(spread[0]) == 2
     assert (np.array(spread[1]) < 0.5 * np.array(spread[0])).all()
+
+
+def test_faces_that_the_record_has_lost_are_told(tracked, video, tmp_path):
+    alone = tmp_path / "alone.jsonl"
+    assert run("smooth", tracked, "--person", "1", "--out", alone).exit_code == 0
+    for record, told in ((alone, True), (tracked, False)):
+        done = run("render", record, video, "--out", tmp_path / "o.mp4", "--blur-faces", "--overwrite")
+        assert done.exit_code == 0, done.stderr
+        assert ("the faces of others are not blurred" in done.stderr) == told
 
 
 def test_the_sound_ends_with_a_record_that_ends_before_the_video(tracked, tmp_path, make_video):

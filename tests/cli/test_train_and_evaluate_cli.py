@@ -216,6 +216,14 @@ def test_an_evaluation_refuses_what_its_boxes_leave_without_effect(
     assert f"cpnpose: error: {told}" in result.stderr
 
 
+@pytest.mark.parametrize(("command", "option"), [("evaluate", "--oks-nms"), ("evaluate-boxes", "--nms")])
+def test_no_threshold_is_out_of_its_range(data: tuple[Path, Path], command: str, option: str) -> None:
+    for value in (-3, 5):
+        result = run(command, "--annotations", data[1], "--data", data[0], option, value)
+        assert result.exit_code == 2
+        assert f"Invalid value for '{option}'" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("command", "option"), [("evaluate", "--report"), ("evaluate", "--results"), ("evaluate-boxes", "--report")]
 )

@@ -162,6 +162,31 @@ def test_all_inputs_are_looked_at_before_the_first_is_worked_on(cpnpose: Run, cl
     assert not out.exists()
 
 
+def test_boxes_are_of_one_video(cpnpose: Run, clip: Path, tmp_path: Path) -> None:
+    other = shutil.copy(clip, tmp_path / "other.mp4")
+    done = cpnpose("video", clip, other, "--out", tmp_path / "new", "--boxes", "b.json", networks=False)
+    assert done.exit_code == 2
+    assert "--boxes names frames of one video" in done.stderr
+
+
+def test_records_on_standard_output_are_utf8_whatever_a_pipe_takes(
+    clip: Path, tmp_path: Path, tiny_weights: Path
+) -> None:
+    source = Path(shutil.copy(clip, tmp_path / "日本é.mp4"))
+    networks = ("--weights", tiny_weights, "--detector", "none", "--device", "cpu")
+
+    def output(*arguments: object) -> bytes:
+        command = [sys.executable, "-m", "cpnpose", *map(str, arguments)]
+        environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+        return subprocess.run(command, capture_output=True, check=True, env=environment).stdout
+
+    text = output("video", source, "--out", "-", *networks)
+    assert json.loads(text.splitlines()[0])["source"]["file"] == source.name
+    record = tmp_path / "record.jsonl"
+    record.write_bytes(text)
+    assert output("convert", record, "--to", "jsonl", "--out", "-") == text
+
+
 def test_errors_in_a_batch_name_the_input(cpnpose: Run, clip: Path, tmp_path: Path) -> None:
     first, second = (Path(shutil.copy(clip, tmp_path / name)) for name in ("a.mp4", "b.mp4"))
     done = cpnpose("video", first, second, "--out", tmp_path / "results", "--json", "--person", "id:9")

@@ -118,6 +118,8 @@ def test_resuming_another_run_is_refused_and_says_why(tmp_path, header, whole, c
     partial_path(path).write_bytes(whole)
     with pytest.raises(OutputError, match=named):
         JsonlWriter(path, replace(header, **change), resume=True)
+    with pytest.raises(OutputError, match="--overwrite in place of --resume"):
+        JsonlWriter(path, replace(header, **change), resume=True)
     assert partial_path(path).read_bytes() == whole
 
 
@@ -135,6 +137,8 @@ def test_an_unfinished_record_is_not_lost_by_accident(tmp_path, header, clip):
     assert len(list(read_record(partial_path(path))[1])) == 1
     with pytest.raises(OutputError, match="--resume"):
         JsonlWriter(path, header)
+    with pytest.raises(OutputError, match="Rename it to keep it"):  # a run over the whole clip cannot be resumed
+        JsonlWriter(path, replace(header, settings={"person": "largest"}))
     with JsonlWriter(path, header, overwrite=True) as writer:
         assert writer.resume_point is None
     assert len(list(read_record(path)[1])) == 0

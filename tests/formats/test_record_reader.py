@@ -206,6 +206,21 @@ def test_two_documents_in_one_file_are_not_read_as_the_first(tmp_path, header, c
         list(read_record(path)[1])
 
 
+@pytest.mark.parametrize(
+    ("sound", "damaged", "message"),
+    [('"height": 720', '"height": Infinity', "damaged header"), ('"pts":0', '"pts":Infinity', "line 2: damaged frame")],
+)
+def test_infinity_is_no_number_of_a_record(tmp_path, header, clip, sound, damaged, message):
+    path = tmp_path / "out.jsonl"
+    with JsonlWriter(path, header) as writer:
+        writer.write(clip[0])
+    text = path.read_text()
+    assert sound in text
+    path.write_text(text.replace(sound, damaged))
+    with pytest.raises(InputError, match=message):
+        list(read_record(path)[1])
+
+
 def test_memory_does_not_grow_with_length(record, header, make_poses, make_result):
     poses = make_poses([1, 2, 3])
 
