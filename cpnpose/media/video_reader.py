@@ -229,11 +229,12 @@ class VideoReader:
         """(pts, frame) of all frames from the start on, up to the end."""
         first = self._ticks(self._start) if self._start > 0 else None
         last = None if self._end is None else self._ticks(self._end)
-        errors = corrupt_packets = 0
+        errors = corrupt_packets = stored = pts = 0
         while errors < _MAX_READ_ERRORS:
             try:
                 for packet in self._packets():
                     corrupt_packets += packet.is_corrupt
+                    stored = packet.duration or stored  # The last one's tells the end, though it may be shown earlier.
                     try:
                         frames = packet.decode()
                     except EOFError:
@@ -256,7 +257,7 @@ class VideoReader:
                             self.damaged += 1
                         yield pts, frame
                 self.damaged = max(self.damaged, corrupt_packets)  # several threads decode on without a word
-                reached = self._clock.end * self.time_base
+                reached = max(self._clock.end, pts + stored) * self.time_base
                 note = cut_off_note(self._source, self._container, self._stream, reached, self._origin)
                 self.notes += [] if note is None else [note]
                 return
@@ -283,7 +284,19 @@ class VideoReader:
     def frame(self, decoded: DecodedFrame) -> Frame:
         """The frame with its image converted."""
         time_s = float(decoded.pts * self.time_base)
-        return Frame(decoded.index, decoded.pts, self.time_base, time_s, self._convert(decoded.image))
+        image = self._convert(decoded.image)
+        return Frame(decoded.index, decoded.pts, self.time_base, time_s, image, self._duration(decoded))
+
+    def _duration(self, decoded: DecodedFrame) -> int | None:
+        """Ticks for which a frame is shown, to the end of the stream at most: MP4 tells how long frames last in the
+        order in which they are stored."""
+        if self._every > 1:
+            return None
+        stream, ends = self._stream, [] if self._end is None else [self._ticks(self._end)]
+        if stream.duration:
+            ends.append((stream.start_time or 0) + stream.duration)
+        shown = min([decoded.image.duration or 0, *(end - decoded.pts for end in ends)])
+        return shown if shown > 0 else None
 
     def close(self) -> None:
         """Release the file and its decoder."""

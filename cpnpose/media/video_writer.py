@@ -28,11 +28,12 @@ _FAILURES = (av.error.FFmpegError, OSError, ValueError)
 class VideoWriter:
     """Encodes frames to a file that plays everywhere (H.264, yuv420p, BT.709, index in front), with the input's audio.
 
-    Each frame keeps its own timestamp; in AVI, which has none, it stands at the nearest place of a constant frame rate:
-    the source's own, or a higher one where its frames come unevenly. With audio, time 0 of the output is ``start`` on
-    the input's clock; without, it is the first frame. Odd sizes grow by one row or column of repeated pixels. The file
-    is written under a temporary name in the same folder and gets its name in :meth:`close`; :meth:`abort` removes it.
-    A context manager: an error aborts, KeyboardInterrupt closes with what was written up to there.
+    Each frame keeps its own timestamp, and the last one its duration; in AVI, which has neither, it stands at the
+    nearest place of a constant frame rate: the source's own, or a higher one where its frames come unevenly. With
+    audio, time 0 of the output is ``start`` on the input's clock; without, it is the first frame. Odd sizes grow by one
+    row or column of repeated pixels. The file is written under a temporary name in the same folder and gets its name in
+    :meth:`close`; :meth:`abort` removes it. A context manager: an error aborts, KeyboardInterrupt closes with what was
+    written up to there.
 
     path: .mp4, .m4v, .mov, .mkv, .webm, .avi or .gif. size: (H, W) of the images. time_base: seconds per tick of the
     frames' ``pts``. source: where the audio comes from, or None. start, end: the part of the source that is written,
@@ -136,8 +137,9 @@ class VideoWriter:
             pts = self._last_pts + 1
         self._last_pts = pts
         self._late = max(self._late, pts * self._encoder.time_base - (time - self._origin))
+        shown_s = 0 if frame.duration is None else frame.duration * frame.time_base
         try:
-            packets = self._encoder.encode(picture, pts)
+            packets = self._encoder.encode(picture, pts, shown_s)
             if self._audio is not None:
                 self._audio.advance(pts * self._encoder.time_base)
             self._container.mux(packets)

@@ -71,6 +71,44 @@ def test_variable_frame_times_are_kept_exactly(tmp_path: Path, make_video: Make)
     assert times(tmp_path / "out.mp4") == times(source)
 
 
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("o.mp4", None), ("o.mp4", "hevc"), ("o.mp4", "av1"), ("o.mkv", None), ("o.mkv", "hevc"), ("o.webm", None)]
+    + [("o.gif", None)],
+)
+def test_the_last_frame_stays_as_long_as_in_the_input(tmp_path: Path, name: str, codec: str | None) -> None:
+    stamps, lasting = [0, 10, 20, 120, 130, 140], 300
+    frames = [
+        Frame(i, pts, Fraction(1, 100), pts / 100, image.image, following - pts)
+        for i, (pts, following, image) in enumerate(zip(stamps, [*stamps[1:], 440], grey(6), strict=True))
+    ]
+    source = tmp_path / "in.gif"
+    with VideoWriter(source, size=(48, 64), time_base=Fraction(1, 100), fps=Fraction(4)) as writer:
+        for frame in frames:
+            writer.write(frame, frame.image)
+    with VideoReader(source) as reader:
+        assert [f.duration for f in reader] == [10, 10, 100, 10, 10, lasting]
+    with VideoReader(source, end=2.0) as reader:
+        assert [f.duration for f in reader][-1] == 60
+    assert copy(source, tmp_path / name, codec=codec) == []
+    with av.open(str(tmp_path / name)) as container:
+        assert container.duration == pytest.approx(4.4e6, abs=2e3)
+    with VideoReader(tmp_path / name) as reader:
+        assert len(list(reader)) == 6
+        assert reader.notes == []  # that it seems to be cut off
+
+
+def test_the_last_frame_of_avi_lasts_one_place(tmp_path: Path) -> None:
+    images = grey(3)
+    with VideoWriter(tmp_path / "o.avi", size=(48, 64), time_base=Fraction(1, 100), fps=Fraction(10)) as writer:
+        for i, image in enumerate(images):
+            writer.write(Frame(i, i * 10, Fraction(1, 100), i / 10, image.image, 300), image.image)
+    with VideoReader(tmp_path / "o.avi") as reader:
+        assert [f.time_s for f in reader] == [0.0, 0.1, 0.2]
+        assert reader.notes == []
+        assert reader.info.duration_s == pytest.approx(0.3)
+
+
 SLOW_THEN_QUICK = [i / 5 for i in range(10)] + [2 + i / 60 for i in range(60)]
 LONG_EXPOSURE = [i / 30 for i in range(60)] + [2 + i / 24 for i in range(48)] + [4 + i / 30 for i in range(60)]
 
