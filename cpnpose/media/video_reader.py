@@ -29,6 +29,7 @@ from cpnpose.media.source import (
     open_input,
     origin_of,
     pick_video,
+    rate_of,
     reason_of,
 )
 from cpnpose.media.timing import FrameClock
@@ -117,7 +118,7 @@ class VideoReader:
             raise InputError(f"{self._source}: its video has no time base. Convert it with FFmpeg first.")
         self.time_base: Fraction = time_base
         """Seconds per tick of the frames' ``pts``."""
-        self._fps = fraction(stream.average_rate) or fraction(stream.guessed_rate)
+        self._fps = rate_of(self._container, stream)
         self._origin = origin_of(self._container)
         duration = stream.duration * self.time_base if stream.duration else None
         if duration is None and self._container.duration:

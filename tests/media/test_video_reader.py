@@ -55,6 +55,15 @@ def test_info(tmp_path: Path, make_video: Make) -> None:
     assert info.duration_s == pytest.approx(0.4, abs=0.05)
 
 
+@pytest.mark.parametrize(("name", "codec"), [("a.h264", "libx264"), ("a.hevc", "libx265"), ("a.m4v", "mpeg4")])
+def test_raw_streams_have_the_frame_rate_of_their_pictures(
+    tmp_path: Path, make_video: Make, name: str, codec: str
+) -> None:
+    with VideoReader(make_video(tmp_path / name, fps=50, time_base=Fraction(1, 50), codec=codec)) as reader:
+        assert reader.info.fps == 50
+        assert [f.time_s for f in reader] == pytest.approx([i / 50 for i in range(10)])
+
+
 def test_variable_frame_rate_is_kept(tmp_path: Path, make_video: Make) -> None:
     times = [0.0, 0.04, 0.08, 0.3, 0.31, 1.0, 1.5]
     frames = read(make_video(tmp_path / "a.mp4", count=7, times=times))

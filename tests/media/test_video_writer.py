@@ -73,11 +73,13 @@ def test_variable_frame_times_are_kept_exactly(tmp_path: Path, make_video: Make)
 
 @pytest.mark.parametrize(
     ("name", "codec"),
-    [("o.mp4", None), ("o.mp4", "hevc"), ("o.mp4", "av1"), ("o.mkv", None), ("o.mkv", "hevc"), ("o.webm", None)]
-    + [("o.gif", None)],
+    [
+        *[("o.mp4", None), ("o.mp4", "hevc"), ("o.mp4", "av1"), ("o.mkv", None), ("o.mkv", "hevc")],
+        *[("o.webm", None), ("o.gif", None)],
+    ],
 )
 def test_the_last_frame_stays_as_long_as_in_the_input(tmp_path: Path, name: str, codec: str | None) -> None:
-    stamps, lasting = [0, 10, 20, 120, 130, 140], 300
+    stamps = [0, 10, 20, 120, 130, 140]
     frames = [
         Frame(i, pts, Fraction(1, 100), pts / 100, image.image, following - pts)
         for i, (pts, following, image) in enumerate(zip(stamps, [*stamps[1:], 440], grey(6), strict=True))
@@ -87,7 +89,7 @@ def test_the_last_frame_stays_as_long_as_in_the_input(tmp_path: Path, name: str,
         for frame in frames:
             writer.write(frame, frame.image)
     with VideoReader(source) as reader:
-        assert [f.duration for f in reader] == [10, 10, 100, 10, 10, lasting]
+        assert [f.duration for f in reader] == [10, 10, 100, 10, 10, 300]
     with VideoReader(source, end=2.0) as reader:
         assert [f.duration for f in reader][-1] == 60
     assert copy(source, tmp_path / name, codec=codec) == []
@@ -135,6 +137,12 @@ def test_avi_of_a_constant_frame_rate_keeps_it(tmp_path: Path, make_video: Make)
     assert times(tmp_path / "out.avi") == pytest.approx([i / 25 for i in range(20)])
     with av.open(str(tmp_path / "out.avi")) as container:
         assert container.streams.video[0].average_rate == 25
+
+
+def test_avi_of_a_raw_stream_has_its_frame_rate(tmp_path: Path, make_video: Make) -> None:
+    source = make_video(tmp_path / "in.h264", fps=50, time_base=Fraction(1, 50))
+    assert copy(source, tmp_path / "o.avi") == []
+    assert times(tmp_path / "o.avi") == pytest.approx(times(source))
 
 
 def test_avi_of_recordings_that_were_joined_keeps_their_frame_rate(tmp_path: Path, make_video: Make) -> None:
