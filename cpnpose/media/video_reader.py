@@ -120,6 +120,9 @@ class VideoReader:
         """Seconds per tick of the frames' ``pts``."""
         self._fps = rate_of(self._container, stream)
         self._origin = origin_of(self._container)
+        self._ends = [] if self._end is None else [self._ticks(self._end)]  # In ticks: of the part, of the stream.
+        if stream.duration:
+            self._ends.append((stream.start_time or 0) + stream.duration)
         duration = stream.duration * self.time_base if stream.duration else None
         if duration is None and self._container.duration:
             duration = Fraction(self._container.duration, av.time_base)
@@ -293,10 +296,7 @@ class VideoReader:
         order in which they are stored."""
         if self._every > 1:
             return None
-        stream, ends = self._stream, [] if self._end is None else [self._ticks(self._end)]
-        if stream.duration:
-            ends.append((stream.start_time or 0) + stream.duration)
-        shown = min([decoded.image.duration or 0, *(end - decoded.pts for end in ends)])
+        shown = min([decoded.image.duration or 0, *(end - decoded.pts for end in self._ends)])
         return shown if shown > 0 else None
 
     def close(self) -> None:
