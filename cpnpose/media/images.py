@@ -85,7 +85,8 @@ def read_image(path: str | Path) -> ImageArray:
     except cv2.error as error:
         raise InputError(f"{path}: cannot be decoded ({error.err}). Check that the file is whole.") from error
     if stored is None:
-        raise InputError(f"{path}: is no image that can be decoded. Check that the file is whole and an image.")
+        kinds = "JPEG, PNG, WebP, BMP or TIFF"
+        raise InputError(f"{path}: is no image that can be decoded. Check that the file is whole, and {kinds}.")
     # OpenCV gives no colours for TIFF that is deeper than 16 bits and grey or transparent.
     image = _to_8_bit(pixels) if pixels is not None else _to_bgr(_to_8_bit(stored))
     if image is None:

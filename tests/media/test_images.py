@@ -186,6 +186,12 @@ def test_unreadable_images_are_named(tmp_path: Path, content: bytes | str) -> No
         read_image(tmp_path / "none.png")
 
 
+def test_a_kind_that_cannot_be_read_is_told_those_that_can(tmp_path: Path) -> None:
+    (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99))
+    with pytest.raises(InputError, match=r"phone\.heic: .*JPEG, PNG"):
+        read_image(tmp_path / "phone.heic")
+
+
 def test_write_image_refuses_what_it_cannot(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="of this kind"):
         write_image(tmp_path / "a.xyz", picture())
