@@ -111,6 +111,13 @@ def test_the_last_frame_of_avi_lasts_one_place(tmp_path: Path) -> None:
         assert reader.info.duration_s == pytest.approx(0.3)
 
 
+@pytest.mark.parametrize(("fps", "told"), [(25, 0), (50, 0), (60, 1), (240, 1)])
+def test_a_gif_that_browsers_slow_down_is_told(tmp_path: Path, make_video: Make, fps: int, told: int) -> None:
+    source = make_video(tmp_path / "in.mp4", count=48, fps=fps, time_base=Fraction(1, 48000))
+    notes = copy(source, tmp_path / "o.gif")
+    assert [note.split(":")[0] for note in notes] == ["browsers show this GIF too slowly"] * told
+
+
 SLOW_THEN_QUICK = [i / 5 for i in range(10)] + [2 + i / 60 for i in range(60)]
 LONG_EXPOSURE = [i / 30 for i in range(60)] + [2 + i / 24 for i in range(48)] + [4 + i / 30 for i in range(60)]
 
