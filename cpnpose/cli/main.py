@@ -40,6 +40,9 @@ INTERRUPTED = 130
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of writing that are no fault of the program."""
 
+_OUT_OF_REACH = (errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTCONN, errno.ESTALE)
+"""Errors of asking whether a file is there: a folder on the way may not be entered, a network drive has gone."""
+
 NARROW = 100
 """Columns below which the panels of the help would cut the names of options; the help is then plain text."""
 
@@ -61,17 +64,25 @@ class CommandGroup(ReadableHelp, TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
         except Exception as error:
-            if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-                told = CpnposeError(
-                    f"{error.filename}: the name is too long; give a shorter one, for results with --out"
-                )
-            elif _is_out_of_memory(error):
-                reason = " ".join(str(error).split())
-                told = CpnposeError(f"not enough memory ({reason}); close other programs, or give smaller pictures")
-            else:
+            told = _told(error)
+            if told is None:
                 raise
             say_error(told)
             raise typer.Exit(told.exit_code) from error
+
+
+def _told(error: Exception) -> CpnposeError | None:
+    """What a user can mend of an error that Python raises, in our words."""
+    if _is_out_of_memory(error):
+        reason = " ".join(str(error).split())
+        return CpnposeError(f"not enough memory ({reason}); close other programs, or give smaller pictures")
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return CpnposeError(f"{error.filename}: the name is too long; give a shorter one, for results with --out")
+    if isinstance(error, OSError) and error.errno in _OUT_OF_REACH and error.filename is not None:
+        return CpnposeError(
+            f"{error.filename}: cannot be reached ({error.strerror}); check the path and its permissions"
+        )
+    return None
 
 
 def _is_out_of_memory(error: Exception) -> bool:

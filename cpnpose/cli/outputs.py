@@ -92,7 +92,11 @@ def plan_videos(inputs: Sequence[str], out: str | None, switches: Switches) -> l
     stems = [_distinct(stem, stems, source) for stem, source in zip(stems, inputs, strict=True)]
     if len(set(stems)) < len(stems):
         twice = next(stem for stem in stems if stems.count(stem) > 1)
-        raise OutputError(f"two inputs would both become {twice}, since they have the same name; run them one by one")
+        one, other, *_ = [source for source, stem in zip(inputs, stems, strict=True) if stem == twice]
+        raise OutputError(
+            f"{one} and {other} have the same name, and so would their results; run them one by one, each with its own "
+            "--out"
+        )
     return [_outputs(stem, _with_suffix(stem, VIDEO_SUFFIX) if picture else None, switches) for stem in stems]
 
 

@@ -12,7 +12,7 @@ from av.audio.stream import AudioStream
 from av.container.input import InputContainer
 from av.container.output import OutputContainer
 from av.packet import Packet
-from av.stream import Discard
+from av.stream import Discard, Disposition
 
 from cpnpose.media.audio_track import Track, add_track
 from cpnpose.media.codecs import audio_encoder, can_hold_audio, can_hold_pauses
@@ -50,12 +50,15 @@ class AudioCarrier:
         """Seconds on the source's clock at which the last packet ends, as far as it tells, of tracks that cannot hold
         pauses."""
         self._pauses: dict[int, Fraction] = {}
+        self._sounding: dict[int, Fraction] = {}
+        """Seconds of sound in a packet, 0 where that differs from packet to packet."""
         self._early = Fraction(0)
         self._suffix = path.suffix
         for stream in self._container.streams:
             stream.discard = Discard.all
         for number, stream in enumerate(self._container.streams.audio, start=1):
             self._add(stream, number, path)
+        self._mark_default()
         self._packets = self._read(start)
         self._held: tuple[Fraction, Packet[Any]] | None = None
 
@@ -83,10 +86,20 @@ class AudioCarrier:
         self._carried[stream.index] = track
         if not can_hold_pauses(path, name if track.change is None else audio_encoder(path)):
             self._ends[stream.index], self._pauses[stream.index] = self.origin, Fraction(0)
+            self._sounding[stream.index] = Fraction(stream.codec_context.frame_size, max(1, stream.rate))
         if track.change is not None:
             self.notes.append(
                 f"audio track {number} was converted from {name} {track.change}: {path.suffix} cannot hold it"
             )
+
+    def _mark_default(self) -> None:
+        """Mark the track that players choose in the source. No other: they sound all that MP4 marks, at once."""
+        assert self._container is not None
+        kept = [stream for stream in self._container.streams.audio if stream.index in self._carried]
+        for before, after in zip(kept, self._output.streams.audio, strict=True):
+            if before.disposition & Disposition.default:
+                after.disposition = Disposition.default
+                return
 
     def _read(self, start: float) -> Iterator[tuple[Fraction, Packet[Any]]]:
         """(seconds on the source's clock, packet) of the part that is kept, in the order of the file."""
@@ -109,7 +122,7 @@ class AudioCarrier:
                     if seconds > self._end + _INTERLEAVED_S:
                         return
                     continue
-                self._count_pause(packet.stream.index, seconds, (packet.duration or 0) * packet.time_base)
+                self._count_pause(packet, seconds)
                 yield seconds, packet
         except av.error.FFmpegError as error:
             self.notes.append(f"the audio ends early: it could not be read on ({error.strerror})")
@@ -122,10 +135,14 @@ class AudioCarrier:
         time, duration = packet.pts * packet.time_base, (packet.duration or 0) * packet.time_base
         return time < self.origin < time + 2 * duration
 
-    def _count_pause(self, track: int, seconds: Fraction, duration: Fraction) -> None:
+    def _count_pause(self, packet: Packet[Any], seconds: Fraction) -> None:
+        track = packet.stream.index
         if track not in self._ends:
             return
-        end = self._ends[track]
+        end, duration = self._ends[track], (packet.duration or 0) * packet.time_base
+        sounding = self._sounding[track]
+        if sounding and duration > sounding + Fraction(LIP_SYNC_S):  # MP4 counts a pause to the packet before it.
+            duration = sounding
         if end is not None and abs(seconds - end) > _JITTER_S:
             self._pauses[track] += seconds - end
             self._early = max(self._early, self._pauses[track])

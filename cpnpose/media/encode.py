@@ -9,6 +9,7 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+from av.codec.context import Flags
 from av.container.output import OutputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
@@ -58,6 +59,7 @@ class FrameEncoder:
         context = stream.codec_context
         context.time_base = self.time_base
         context.thread_count = threads
+        context.flags |= int(Flags.frame_duration)
         context.thread_type = "AUTO"  # Of frames where the encoder can: PyAV's own choice, slices, compresses worse.
         if codec.needs_even_size:
             context.color_range = int(ColorRange.MPEG)
@@ -74,6 +76,8 @@ class FrameEncoder:
                 f"({error.strerror}). Choose another codec, or leave the quality number out; h264 works everywhere."
             ) from error
         self._stream = stream
+        self._lasting = path.suffix.lower() != ".avi"  # whose frames all last equally long
+        self._last = 0, 0
         self._reformatter = VideoReformatter()
 
     def convert(self, image: ImageArray) -> VideoFrame:
@@ -84,14 +88,26 @@ class FrameEncoder:
         frame = VideoFrame.from_numpy_buffer(np.ascontiguousarray(image), format="rgb24")
         return self._with_palette(frame) if self._codec.pixel_format == "pal8" else self._to_yuv(frame)
 
-    def encode(self, frame: VideoFrame, pts: int) -> list[Packet[Any]]:
-        """Packets that are ready after a frame of :meth:`convert`, to be shown at ``pts``."""
-        frame.pts, frame.time_base = pts, self.time_base
+    def encode(self, frame: VideoFrame, pts: int, shown_s: Fraction | int = 0) -> list[Packet[Any]]:
+        """Packets that are ready after a frame of :meth:`convert`, to be shown at ``pts`` for ``shown_s`` seconds (0 =
+        not known)."""
+        duration = round(shown_s / self.time_base) if self._lasting else 0
+        frame.pts, frame.time_base, frame.duration = pts, self.time_base, duration
+        self._last = pts, duration
         return self._timed(self._stream.encode(frame))
 
     def flush(self) -> list[Packet[Any]]:
-        """The packets that the encoder still holds; nothing can be encoded afterwards."""
-        return self._timed(self._stream.encode(None))
+        """The packets that the encoder still holds; nothing can be encoded afterwards.
+
+        The last frame's duration tells where the video ends: to Matroska by the packet that is shown last, to MP4 by
+        the one that is stored last.
+        """
+        packets = self._timed(self._stream.encode(None))
+        last_pts, duration = self._last
+        for packet in packets:
+            if duration and (packet.pts == last_pts or packet is packets[-1]):
+                packet.duration = duration
+        return packets
 
     def _to_yuv(self, rgb: VideoFrame) -> VideoFrame:
         converted = self._reformatter.reformat(

@@ -13,7 +13,7 @@ from av.packet import Packet
 
 from cpnpose.errors import InputError
 from cpnpose.media.rational import fraction
-from cpnpose.media.source import is_stored, open_input, origin_of, pick_video
+from cpnpose.media.source import is_stored, open_input, origin_of, pick_video, rate_of
 from cpnpose.media.timing import FrameClock
 
 _RATES = (60, 120, 240)
@@ -51,7 +51,7 @@ def grid_rate(source: str | Path, start: float, end: float | None, fps: Fraction
     try:
         with open_input(source) as container:
             stream = pick_video(container, str(source))
-            own, time_base = fraction(stream.average_rate) or fraction(stream.guessed_rate), fraction(stream.time_base)
+            own, time_base = rate_of(container, stream), fraction(stream.time_base)
             if own is None or time_base is None:
                 return fps
             grids = [FrameGrid(rate) for rate in (own, *map(Fraction, _RATES)) if rate >= own]

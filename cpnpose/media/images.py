@@ -41,6 +41,8 @@ def find_images(sources: str | Path | Iterable[str | Path], *, recursive: bool =
         if path.is_file():
             chosen = [path]
         elif path.is_dir():
+            if not os.access(path, os.R_OK | os.X_OK):
+                raise InputError(f"{source}: the folder may not be looked into. Check its permissions.")
             inside = path.rglob("*") if recursive else path.glob("*")
             chosen = sorted((p for p in inside if _is_image(p, path)), key=natural_key)
             if not chosen:
@@ -83,13 +85,17 @@ def read_image(path: str | Path) -> ImageArray:
     except cv2.error as error:
         raise InputError(f"{path}: cannot be decoded ({error.err}). Check that the file is whole.") from error
     if stored is None:
-        raise InputError(f"{path}: is no image that can be decoded. Check that the file is whole and an image.")
+        kinds = "JPEG, PNG, WebP, BMP or TIFF"
+        raise InputError(f"{path}: is no image that can be decoded. Check that the file is whole, and {kinds}.")
     # OpenCV gives no colours for TIFF that is deeper than 16 bits and grey or transparent.
     image = _to_8_bit(pixels) if pixels is not None else _to_bgr(_to_8_bit(stored))
     if image is None:
         raise InputError(f"{path}: has {stored.shape[2]} channels, which cannot be shown. Save it as RGB or grey.")
     if stored.ndim == 3 and stored.shape[2] == 4:
-        image = _over_black(image, _to_8_bit(stored))
+        layers = _to_8_bit(stored)
+        # The colours of TIFF may be multiplied by their opacity already, as libtiff does with 8 bits.
+        multiplied = bytes(data[:2]) in (b"II", b"MM") and (layers[..., :3] <= layers[..., 3:]).all()
+        image = image if multiplied else _over_black(image, layers)
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 

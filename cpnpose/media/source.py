@@ -14,11 +14,14 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from cpnpose.errors import InputError, OptionError
+from cpnpose.media.rational import fraction
 
 _TOLERANT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 """A tag that is no UTF-8 is no reason not to read a file; from version 19 on, PyAV reads every tag as it is."""
 _TIMEOUTS_S = (20.0, 10.0)
 """For opening an address, and for each reading from it."""
+_NO_TIMESTAMPS = 0x80
+"""FFmpeg's AVFMT_NOTIMESTAMPS, a flag of formats."""
 _LIVE = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "tcp", "srt", "rist", "mms", "mmsh")
 
 
@@ -120,6 +123,15 @@ def pick_video(container: InputContainer, source: str | Path) -> VideoStream:
         if stream.index != best.index:
             stream.discard = Discard.all
     return best
+
+
+def rate_of(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    """Frames per second, None where nothing tells it. The average of a raw stream (.h264), which has no times, is what
+    FFmpeg takes for want of one; what its pictures say is then true."""
+    rates = stream.average_rate, stream.guessed_rate
+    if container.format.flags & _NO_TIMESTAMPS:
+        rates = rates[::-1]
+    return fraction(rates[0]) or fraction(rates[1])
 
 
 def origin_of(container: InputContainer) -> Fraction:

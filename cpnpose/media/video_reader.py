@@ -29,6 +29,7 @@ from cpnpose.media.source import (
     open_input,
     origin_of,
     pick_video,
+    rate_of,
     reason_of,
 )
 from cpnpose.media.timing import FrameClock
@@ -117,8 +118,11 @@ class VideoReader:
             raise InputError(f"{self._source}: its video has no time base. Convert it with FFmpeg first.")
         self.time_base: Fraction = time_base
         """Seconds per tick of the frames' ``pts``."""
-        self._fps = fraction(stream.average_rate) or fraction(stream.guessed_rate)
+        self._fps = rate_of(self._container, stream)
         self._origin = origin_of(self._container)
+        self._ends = [] if self._end is None else [self._ticks(self._end)]  # In ticks: of the part, of the stream.
+        if stream.duration:
+            self._ends.append((stream.start_time or 0) + stream.duration)
         duration = stream.duration * self.time_base if stream.duration else None
         if duration is None and self._container.duration:
             duration = Fraction(self._container.duration, av.time_base)
@@ -229,11 +233,12 @@ class VideoReader:
         """(pts, frame) of all frames from the start on, up to the end."""
         first = self._ticks(self._start) if self._start > 0 else None
         last = None if self._end is None else self._ticks(self._end)
-        errors = corrupt_packets = 0
+        errors = corrupt_packets = stored = pts = 0
         while errors < _MAX_READ_ERRORS:
             try:
                 for packet in self._packets():
                     corrupt_packets += packet.is_corrupt
+                    stored = packet.duration or stored  # The last one's tells the end, though it may be shown earlier.
                     try:
                         frames = packet.decode()
                     except EOFError:
@@ -256,7 +261,7 @@ class VideoReader:
                             self.damaged += 1
                         yield pts, frame
                 self.damaged = max(self.damaged, corrupt_packets)  # several threads decode on without a word
-                reached = self._clock.end * self.time_base
+                reached = max(self._clock.end, pts + stored) * self.time_base
                 note = cut_off_note(self._source, self._container, self._stream, reached, self._origin)
                 self.notes += [] if note is None else [note]
                 return
@@ -283,7 +288,16 @@ class VideoReader:
     def frame(self, decoded: DecodedFrame) -> Frame:
         """The frame with its image converted."""
         time_s = float(decoded.pts * self.time_base)
-        return Frame(decoded.index, decoded.pts, self.time_base, time_s, self._convert(decoded.image))
+        image = self._convert(decoded.image)
+        return Frame(decoded.index, decoded.pts, self.time_base, time_s, image, self._duration(decoded))
+
+    def _duration(self, decoded: DecodedFrame) -> int | None:
+        """Ticks for which a frame is shown, to the end of the stream at most: MP4 tells how long frames last in the
+        order in which they are stored."""
+        if self._every > 1:
+            return None
+        shown = min([decoded.image.duration or 0, *(end - decoded.pts for end in self._ends)])
+        return shown if shown > 0 else None
 
     def close(self) -> None:
         """Release the file and its decoder."""

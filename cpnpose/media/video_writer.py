@@ -22,17 +22,20 @@ from cpnpose.media.source import is_live
 from cpnpose.pose.types import Frame, ImageArray
 from cpnpose.whole_file import remove_stale, temporary_path, write_error
 
+_QUICKEST_GIF_S = Fraction(2, 100)
+"""Browsers show frames of a GIF that are shorter than this for 0.1 s."""
 _FAILURES = (av.error.FFmpegError, OSError, ValueError)
 
 
 class VideoWriter:
     """Encodes frames to a file that plays everywhere (H.264, yuv420p, BT.709, index in front), with the input's audio.
 
-    Each frame keeps its own timestamp; in AVI, which has none, it stands at the nearest place of a constant frame rate:
-    the source's own, or a higher one where its frames come unevenly. With audio, time 0 of the output is ``start`` on
-    the input's clock; without, it is the first frame. Odd sizes grow by one row or column of repeated pixels. The file
-    is written under a temporary name in the same folder and gets its name in :meth:`close`; :meth:`abort` removes it.
-    A context manager: an error aborts, KeyboardInterrupt closes with what was written up to there.
+    Each frame keeps its own timestamp, and the last one its duration; in AVI, which has neither, it stands at the
+    nearest place of a constant frame rate: the source's own, or a higher one where its frames come unevenly. With
+    audio, time 0 of the output is ``start`` on the input's clock; without, it is the first frame. Odd sizes grow by one
+    row or column of repeated pixels. The file is written under a temporary name in the same folder and gets its name in
+    :meth:`close`; :meth:`abort` removes it. A context manager: an error aborts, KeyboardInterrupt closes with what was
+    written up to there.
 
     path: .mp4, .m4v, .mov, .mkv, .webm, .avi or .gif. size: (H, W) of the images. time_base: seconds per tick of the
     frames' ``pts``. source: where the audio comes from, or None. start, end: the part of the source that is written,
@@ -71,7 +74,7 @@ class VideoWriter:
         self._last_pts: int | None = None
         self._audio: AudioCarrier | None = None
         self._container: OutputContainer | None = None
-        self._late = Fraction(0)
+        self._late, self._slowed = Fraction(0), False
         if self.path.suffix.lower() == ".avi" and source is not None:
             fps = grid_rate(source, start, end, fps)
         try:
@@ -132,12 +135,14 @@ class VideoWriter:
         if self._origin is None:
             self._origin = time
         pts = round((time - self._origin) / self._encoder.time_base)
-        if self._last_pts is not None and pts <= self._last_pts:
-            pts = self._last_pts + 1
+        if self._last_pts is not None:
+            pts = max(pts, self._last_pts + 1)
+            self._slowed |= (pts - self._last_pts) * self._encoder.time_base < _QUICKEST_GIF_S
         self._last_pts = pts
         self._late = max(self._late, pts * self._encoder.time_base - (time - self._origin))
+        shown_s = 0 if frame.duration is None else frame.duration * frame.time_base
         try:
-            packets = self._encoder.encode(picture, pts)
+            packets = self._encoder.encode(picture, pts, shown_s)
             if self._audio is not None:
                 self._audio.advance(pts * self._encoder.time_base)
             self._container.mux(packets)
@@ -169,7 +174,12 @@ class VideoWriter:
             self.abort()
             raise
         self._close_audio()
-        if self._late > max(Fraction(LIP_SYNC_S), self._encoder.time_base):
+        if self._slowed and self.path.suffix.lower() == ".gif":
+            self.notes.append(
+                "browsers show this GIF too slowly: frames of less than 0.02 s stay for 0.1 s there. Take every second "
+                "or third frame (--every), or end the name with .mp4"
+            )
+        elif self._late > max(Fraction(LIP_SYNC_S), self._encoder.time_base):
             self.notes.append(
                 f"pictures come up to {float(self._late):.1f} s late: they are quicker than the frame rate of "
                 f"{self.path.suffix}, which is constant. End the name with .mp4 or .mkv to keep each frame's time"

@@ -84,6 +84,8 @@ class Frame:
     """``pts * time_base`` in seconds."""
     image: ImageArray
     """(H, W, 3) uint8 RGB, upright, square pixels."""
+    duration: int | None = None
+    """Ticks for which it is shown, where the input says so."""
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,11 @@ def test_version() -> None:
             "cpnpose: error: not enough memory (Unable to allocate 309. MiB); close other programs, or give smaller "
             "pictures\n",
         ),
+        (
+            PermissionError(13, "Permission denied", "there/x.mp4"),
+            1,
+            "cpnpose: error: there/x.mp4: cannot be reached (Permission denied); check the path and its permissions\n",
+        ),
     ],
 )
 def test_errors_become_one_line_and_an_exit_code(error: BaseException, code: int, text: str) -> None:

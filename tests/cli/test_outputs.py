@@ -79,8 +79,8 @@ def test_options_that_do_not_go_together() -> None:
 
 
 def test_two_inputs_of_one_name_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="same name"):
-        plan_videos(["a/x.mp4", "b/x.mp4"], "results", NONE)
+    with pytest.raises(OutputError, match=r"^a/x\.mp4 and b/x\.mp4 have the same name"):
+        plan_videos(["y.mov", "a/x.mp4", "z/y.mp4", "b/x.mp4"], "results", NONE)
 
 
 def test_refused_before_any_work(tmp_path: Path) -> None:

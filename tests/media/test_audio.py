@@ -12,6 +12,7 @@ import av
 import numpy as np
 import pytest
 from av.packet import Packet
+from av.stream import Disposition
 
 from cpnpose.media import audio_track
 from cpnpose.media.video import VideoReader, VideoWriter
@@ -161,6 +162,37 @@ def test_sound_that_comes_early_is_told(
     notes = copy(silenced(source, tmp_path / "b.mkv", *pause), tmp_path / target)
     told = [float(found[1]) for found in re.finditer(r"sound comes up to (\S+) s early", " ".join(notes))]
     assert told == ([] if holds or not pause[1] else [pytest.approx(1.5, abs=0.11)])
+
+
+@pytest.mark.parametrize(("end", "told"), [(2.5, ["sound comes up to 1.5 s early"]), (1.0, [])])
+def test_a_pause_that_mp4_counts_to_the_packet_before_it_is_told(tmp_path: Path, end: float, told: list[str]) -> None:
+    source = record(tmp_path / "a.mp4", "aac", "stereo", 48000, 3.0)
+    notes = copy(silenced(source, tmp_path / "b.mp4", 1.0, end), tmp_path / "o.avi")
+    assert [note.split(":")[0] for note in notes] == told
+
+
+@pytest.mark.parametrize("target", ["o.mkv", "o.webm", "o.mp4"])
+@pytest.mark.parametrize("chosen", [(0,), (1,), (0, 1), ()])
+def test_the_track_that_plays_by_default_stays_it(tmp_path: Path, target: str, chosen: tuple[int, ...]) -> None:
+    """One of them: players sound all tracks of an MP4 that are marked, at once."""
+    source = tmp_path / "in.mkv"
+    with av.open(str(record(tmp_path / "a.mkv", "aac", "mono", 48000))) as before, av.open(str(source), "w") as after:
+        video, *tracks = [after.add_stream_from_template(before.streams[i]) for i in (0, 1, 1)]
+        for number, track in enumerate(tracks):
+            track.disposition = Disposition.default if number in chosen else Disposition(0)
+        for packet in before.demux():
+            if packet.size:
+                content, number = bytes(packet), packet.stream.index
+                for stream in tracks if number else [video]:
+                    copied = Packet(content)
+                    copied.pts, copied.dts, copied.time_base = packet.pts, packet.dts, packet.time_base
+                    copied.is_keyframe, copied.stream = packet.is_keyframe, stream
+                    after.mux(copied)
+    copy(source, tmp_path / target)
+    with av.open(str(tmp_path / target)) as container:
+        marked = [bool(stream.disposition & Disposition.default) for stream in container.streams.audio]
+    first = min(chosen, default=0 if target == "o.mp4" else None)  # MP4 has always one
+    assert marked == [number == first for number in range(2)]
 
 
 def test_sound_for_which_nothing_works_is_left_out_with_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

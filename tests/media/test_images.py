@@ -51,6 +51,13 @@ def test_files_patterns_and_repetitions(tmp_path: Path) -> None:
     assert [p.name for p in find_images(str(tmp_path / "**" / "u.png"))] == ["u.png"]
 
 
+def test_a_folder_that_may_not_be_looked_into_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path / "a.png")
+    monkeypatch.setattr("cpnpose.media.images.os.access", lambda path, mode: False)  # the superuser may everything
+    with pytest.raises(InputError, match="permissions"):
+        find_images(tmp_path)
+
+
 def test_sources_without_images_are_named(tmp_path: Path) -> None:
     touch(tmp_path / "sub" / "a.png")
     for source, message in (
@@ -119,6 +126,29 @@ def test_grey_deep_and_transparent_pixels(tmp_path: Path) -> None:
     assert np.abs(image[:, 5:].astype(int) - (100, 10, 5)).max() <= 1
 
 
+def tiff(pixels: np.ndarray, extra: int) -> bytes:
+    """An uncompressed TIFF of (H, W, 4) RGBA; extra: 1 where the colours are multiplied by their opacity, else 2."""
+    height, width, channels = pixels.shape
+    bits, size = 8 * pixels.itemsize, pixels.nbytes
+    short, long = 3, 4
+    tags = [(256, long, 1, width), (257, long, 1, height), (258, short, 4, 8 + size), (259, short, 1, 1)]
+    tags += [(262, short, 1, 2), (273, long, 1, 8), (277, short, 1, channels), (278, long, 1, height)]
+    tags += [(279, long, 1, size), (338, short, 1, extra)]
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    head = struct.pack("<2sHI", b"II", 42, 16 + size)
+    return head + pixels.tobytes() + struct.pack("<4H", *[bits] * 4) + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize(("kind", "extra"), [(np.uint8, 1), (np.uint8, 2), (np.uint16, 1), (np.uint16, 2)])
+def test_transparent_tiff_is_laid_over_black_once(tmp_path: Path, kind: type, extra: int) -> None:
+    opacity = np.repeat(np.arange(0, 256, 5)[None], 4, axis=0)
+    shown = np.stack([opacity * part // 10 for part in (10, 5, 2)], axis=-1)
+    colours = shown if extra == 1 else np.broadcast_to((255, 127, 51), shown.shape)
+    pixels = (np.dstack([colours, opacity]) * (257 if kind is np.uint16 else 1)).astype(kind)
+    (tmp_path / "a.tif").write_bytes(tiff(pixels, extra))
+    assert np.abs(read_image(tmp_path / "a.tif").astype(int) - shown).max() <= 1
+
+
 @pytest.mark.parametrize("kind", [np.int32, np.uint32, np.float32, np.float64])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_depths_that_opencv_does_not_show(tmp_path: Path, kind: type, channels: int) -> None:
@@ -154,6 +184,12 @@ def test_unreadable_images_are_named(tmp_path: Path, content: bytes | str) -> No
         read_image(tmp_path / "bad.png")
     with pytest.raises(InputError, match=r"none\.png"):
         read_image(tmp_path / "none.png")
+
+
+def test_a_kind_that_cannot_be_read_is_told_those_that_can(tmp_path: Path) -> None:
+    (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99))
+    with pytest.raises(InputError, match=r"phone\.heic: .*JPEG, PNG"):
+        read_image(tmp_path / "phone.heic")
 
 
 def test_write_image_refuses_what_it_cannot(tmp_path: Path) -> None:

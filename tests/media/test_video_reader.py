@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 from av.codec.hwaccel import hwdevices_available
 
 from cpnpose.errors import InputError, OptionError
+from cpnpose.media.color import display_matrix, rotation_of
 from cpnpose.media.timing import FrameClock
 from cpnpose.media.video import VideoReader
 from cpnpose.pose.types import Frame
@@ -53,6 +55,15 @@ def test_info(tmp_path: Path, make_video: Make) -> None:
     assert (info.height, info.width, info.fps, info.frame_count) == (48, 64, 25, 10)
     assert (info.rotation, info.has_audio, info.source) == (0, True, str(path))
     assert info.duration_s == pytest.approx(0.4, abs=0.05)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.h264", "libx264"), ("a.hevc", "libx265"), ("a.m4v", "mpeg4")])
+def test_raw_streams_have_the_frame_rate_of_their_pictures(
+    tmp_path: Path, make_video: Make, name: str, codec: str
+) -> None:
+    with VideoReader(make_video(tmp_path / name, fps=50, time_base=Fraction(1, 50), codec=codec)) as reader:
+        assert reader.info.fps == 50
+        assert [f.time_s for f in reader] == pytest.approx([i / 50 for i in range(10)])
 
 
 def test_variable_frame_rate_is_kept(tmp_path: Path, make_video: Make) -> None:
@@ -465,3 +476,34 @@ def test_hardware_that_is_not_there_falls_back(tmp_path: Path, make_video: Make)
 def test_still_picture_as_video(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), corners()[..., ::-1])
     assert np.array_equal(read(tmp_path / "a.png")[0].image, corners())
+
+
+class _FrameWithUnknownSideData:
+    """As PyAV 18 gives frames with side data whose type it does not know."""
+
+    def __init__(self, rotation: int) -> None:
+        self.rotation = rotation
+
+    @property
+    def side_data(self) -> None:
+        raise ValueError("31 is not a valid Type")
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+def test_rotation_beside_side_data_that_pyav_does_not_know(degrees: int) -> None:
+    counterclockwise = -degrees if degrees <= 180 else 360 - degrees
+    matrix = display_matrix(_FrameWithUnknownSideData(counterclockwise))  # type: ignore[arg-type]
+    assert rotation_of(matrix) == degrees
+    assert matrix[0] * matrix[3] - matrix[1] * matrix[2] == 1  # no mirror image
+
+
+def test_motion_jpeg_with_exif(tmp_path: Path) -> None:
+    """Cameras write it so; FFmpeg hands the EXIF out with the frames."""
+    jpeg = cv2.imencode(".jpg", corners()[..., ::-1])[1].tobytes()
+    tiff = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, 1, 0, 0)
+    block = b"Exif\0\0" + tiff
+    picture = jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + jpeg[2:]
+    (tmp_path / "a.mjpeg").write_bytes(picture * 3)
+    frames = read(tmp_path / "a.mjpeg")
+    assert len(frames) == 3
+    assert np.abs(frames[0].image.astype(int) - corners()).mean() < 5

@@ -71,6 +71,53 @@ def test_variable_frame_times_are_kept_exactly(tmp_path: Path, make_video: Make)
     assert times(tmp_path / "out.mp4") == times(source)
 
 
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        *[("o.mp4", None), ("o.mp4", "hevc"), ("o.mp4", "av1"), ("o.mkv", None), ("o.mkv", "hevc")],
+        *[("o.webm", None), ("o.gif", None)],
+    ],
+)
+def test_the_last_frame_stays_as_long_as_in_the_input(tmp_path: Path, name: str, codec: str | None) -> None:
+    stamps = [0, 10, 20, 120, 130, 140]
+    frames = [
+        Frame(i, pts, Fraction(1, 100), pts / 100, image.image, following - pts)
+        for i, (pts, following, image) in enumerate(zip(stamps, [*stamps[1:], 440], grey(6), strict=True))
+    ]
+    source = tmp_path / "in.gif"
+    with VideoWriter(source, size=(48, 64), time_base=Fraction(1, 100), fps=Fraction(4)) as writer:
+        for frame in frames:
+            writer.write(frame, frame.image)
+    with VideoReader(source) as reader:
+        assert [f.duration for f in reader] == [10, 10, 100, 10, 10, 300]
+    with VideoReader(source, end=2.0) as reader:
+        assert [f.duration for f in reader][-1] == 60
+    assert copy(source, tmp_path / name, codec=codec) == []
+    with av.open(str(tmp_path / name)) as container:
+        assert container.duration == pytest.approx(4.4e6, abs=2e3)
+    with VideoReader(tmp_path / name) as reader:
+        assert len(list(reader)) == 6
+        assert reader.notes == []  # that it seems to be cut off
+
+
+def test_the_last_frame_of_avi_lasts_one_place(tmp_path: Path) -> None:
+    images = grey(3)
+    with VideoWriter(tmp_path / "o.avi", size=(48, 64), time_base=Fraction(1, 100), fps=Fraction(10)) as writer:
+        for i, image in enumerate(images):
+            writer.write(Frame(i, i * 10, Fraction(1, 100), i / 10, image.image, 300), image.image)
+    with VideoReader(tmp_path / "o.avi") as reader:
+        assert [f.time_s for f in reader] == [0.0, 0.1, 0.2]
+        assert reader.notes == []
+        assert reader.info.duration_s == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(("fps", "told"), [(25, 0), (50, 0), (60, 1), (240, 1)])
+def test_a_gif_that_browsers_slow_down_is_told(tmp_path: Path, make_video: Make, fps: int, told: int) -> None:
+    source = make_video(tmp_path / "in.mp4", count=48, fps=fps, time_base=Fraction(1, 48000))
+    notes = copy(source, tmp_path / "o.gif")
+    assert [note.split(":")[0] for note in notes] == ["browsers show this GIF too slowly"] * told
+
+
 SLOW_THEN_QUICK = [i / 5 for i in range(10)] + [2 + i / 60 for i in range(60)]
 LONG_EXPOSURE = [i / 30 for i in range(60)] + [2 + i / 24 for i in range(48)] + [4 + i / 30 for i in range(60)]
 
@@ -97,6 +144,12 @@ def test_avi_of_a_constant_frame_rate_keeps_it(tmp_path: Path, make_video: Make)
     assert times(tmp_path / "out.avi") == pytest.approx([i / 25 for i in range(20)])
     with av.open(str(tmp_path / "out.avi")) as container:
         assert container.streams.video[0].average_rate == 25
+
+
+def test_avi_of_a_raw_stream_has_its_frame_rate(tmp_path: Path, make_video: Make) -> None:
+    source = make_video(tmp_path / "in.h264", fps=50, time_base=Fraction(1, 50))
+    assert copy(source, tmp_path / "o.avi") == []
+    assert times(tmp_path / "o.avi") == pytest.approx(times(source))
 
 
 def test_avi_of_recordings_that_were_joined_keeps_their_frame_rate(tmp_path: Path, make_video: Make) -> None:
