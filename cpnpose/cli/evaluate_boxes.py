@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cpnpose.cli.arguments import parse_size
-from cpnpose.cli.outputs import check_reports
+from cpnpose.cli.output_checks import check_reports
 
 _RAW_SCORE = 0.02
 _RAW_NMS = 0.95

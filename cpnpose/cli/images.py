@@ -12,6 +12,7 @@ import typer
 from cpnpose.cli import pipeline_arguments as args
 from cpnpose.cli.arguments import parse_size
 from cpnpose.cli.effects import drawing_options, refuse_idle, refuse_idle_angles
+from cpnpose.cli.output_checks import refuse, refuse_inputs
 from cpnpose.cli.outputs import (
     ADDED,
     DRAWN_SUFFIX,
@@ -21,8 +22,6 @@ from cpnpose.cli.outputs import (
     is_folder,
     picture_path,
     plan_images,
-    refuse,
-    refuse_inputs,
 )
 from cpnpose.cli.say import partly_done
 from cpnpose.errors import InputError, OutputError

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cpnpose.cli.outputs import check_reports
+from cpnpose.cli.output_checks import check_reports
 
 
 def register(group: typer.Typer) -> None:

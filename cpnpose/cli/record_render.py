@@ -11,7 +11,8 @@ import typer
 
 from cpnpose.cli import pipeline_arguments as args
 from cpnpose.cli.effects import refuse_idle
-from cpnpose.cli.outputs import Outputs, refuse
+from cpnpose.cli.output_checks import refuse
+from cpnpose.cli.outputs import Outputs
 from cpnpose.cli.record_files import Person, Record, open_record
 from cpnpose.errors import InputError, OptionError, OutputError
 

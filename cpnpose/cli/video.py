@@ -10,7 +10,8 @@ import typer
 from cpnpose.cli import pipeline_arguments as args
 from cpnpose.cli.arguments import parse_size
 from cpnpose.cli.effects import drawing_options, refuse_idle, refuse_idle_angles, refuse_idle_tracking
-from cpnpose.cli.outputs import Switches, is_folder, plan_videos, refuse
+from cpnpose.cli.output_checks import refuse
+from cpnpose.cli.outputs import Switches, is_folder, plan_videos
 from cpnpose.cli.say import partly_done, say_error
 from cpnpose.cli.video_checks import check_formats, check_inputs
 from cpnpose.errors import CpnposeError, InputError, OptionError, OutputError

@@ -9,7 +9,8 @@ import typer
 from cpnpose.cli import pipeline_arguments as args
 from cpnpose.cli.arguments import parse_size
 from cpnpose.cli.effects import drawing_options, refuse_idle, refuse_idle_angles, refuse_idle_tracking
-from cpnpose.cli.outputs import Outputs, Switches, plan_videos, refuse
+from cpnpose.cli.output_checks import refuse
+from cpnpose.cli.outputs import Outputs, Switches, plan_videos
 from cpnpose.cli.video_checks import check_formats
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cpnpose.cli.outputs import Outputs, Switches, check_reports, plan_images, plan_videos, refuse
+from cpnpose.cli.output_checks import check_reports, refuse
+from cpnpose.cli.outputs import Outputs, Switches, plan_images, plan_videos
 from cpnpose.errors import OptionError, OutputError
 
 NONE = Switches()
