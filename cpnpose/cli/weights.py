@@ -148,7 +148,10 @@ def import_weights(
 
 def quantize_weights(
     weights: Annotated[str, typer.Argument(help="Weights of a CPN or a person detector: a name or a file.")],
-    images: Annotated[list[Path], typer.Argument(help="Images of people, or folders of them: such as will be used.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(help="Images of people, or folders of them, with all folders in these: such as will be used."),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Weights file to write (.safetensors).")],
     count: Annotated[
         int | None,
@@ -175,7 +178,7 @@ def quantize_weights(
 
     import_tools()  # a missing package is told before there is work
     metadata = read_source(weights)
-    found = find_images(images)
+    found = find_images(images, recursive=True)
     if metadata.kind == "detector":
         refuse_idle({"--detector": detector is not None}, f"{weights} is a detector itself; leave it out")
         taken = min(count or _IMAGES, len(found))

@@ -22,7 +22,8 @@ def average(weights: Sequence[str | Path], out: Path) -> WeightsMetadata:
     """Write the mean of weights, entry by entry; they should come from runs that started from the same weights.
 
     Args:
-        weights: two or more names of the manifest or weights files, all of one architecture and input size.
+        weights: two or more names of the manifest or weights files, all of one architecture, input size and
+            preprocessing.
         out: the weights file to write.
 
     Returns:
@@ -59,4 +60,4 @@ def average(weights: Sequence[str | Path], out: Path) -> WeightsMetadata:
 def _network(metadata: WeightsMetadata) -> tuple[Any, ...]:
     """What two files must share to have a mean. A detector's thresholds may differ; the first file's are taken."""
     config = {name: value for name, value in metadata.config.items() if name not in _THRESHOLDS}
-    return metadata.architecture, metadata.input_size, config
+    return metadata.architecture, metadata.input_size, metadata.preprocessing, config

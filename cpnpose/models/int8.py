@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +24,8 @@ ARCHITECTURE = "cpn-int8"
 """The name of a quantised CPN in the metadata of weights."""
 GRAPH, CONSTANTS = "openvino.xml", "openvino.bin"
 """The entries of a weights file, both uint8 (bytes,)."""
+_Key = tuple[int, tuple[tuple[int, ...], ...]]
+"""Cores for each request, and the inputs' (height, width, channels)."""
 _REMEDY = "int8 weights need OpenVINO: pip install 'cpnpose[int8]'; or choose other weights"
 
 
@@ -51,24 +54,34 @@ class Int8Graph(nn.Module):
                 side(index).tensor().set_layout(openvino.Layout("NHWC"))
                 side(index).model().set_layout(openvino.Layout("NCHW"))
         self._model: Any = model.build()
-        self._compiled: dict[int, Any] = {}
+        # OpenVINO learns of NumPy when it first makes an array: two threads that do so at once wait for each other.
+        _ = openvino.Tensor(np.zeros(1, np.float32)).data
+        self._compiled: dict[_Key, Any] = {}
         self._lock = threading.Lock()
         self._of_thread = threading.local()
 
     def forward(self, *inputs: Tensor) -> list[Tensor]:
-        request = self._request(torch.get_num_threads())
-        found = request.infer([x.float().permute(0, 2, 3, 1).contiguous().numpy() for x in inputs])
+        arrays = [x.float().permute(0, 2, 3, 1).contiguous().numpy() for x in inputs]
+        request = self._request(torch.get_num_threads(), tuple(array.shape[1:] for array in arrays))
+        found = request.infer(arrays)
         return [torch.from_numpy(found[index]).permute(0, 3, 1, 2) for index in range(len(found))]
 
-    def _request(self, threads: int) -> Any:
-        """This thread's own request to a network that uses so many cores for each request."""
-        requests: dict[int, Any] = self._of_thread.__dict__.setdefault("requests", {})
-        if threads not in requests:
+    def _request(self, threads: int, shapes: tuple[tuple[int, ...], ...]) -> Any:
+        """This thread's own request to a network that uses so many cores for each request, for inputs (N, *shape).
+
+        Height and width are told before OpenVINO compiles: where it has to find them out, its kernels for AMX end the
+        process at some heights.
+        """
+        requests: dict[_Key, Any] = self._of_thread.__dict__.setdefault("requests", {})
+        key = threads, shapes
+        if key not in requests:
             with self._lock:
-                if threads not in self._compiled:
+                if key not in self._compiled:
                     cores = max(threads, available_cores())
-                    self._compiled[threads] = self._core.compile_model(
-                        self._model,
+                    model = self._model.clone()
+                    model.reshape({index: [-1, *shape] for index, shape in enumerate(shapes)})
+                    self._compiled[key] = self._core.compile_model(
+                        model,
                         "CPU",
                         {
                             "INFERENCE_NUM_THREADS": cores,
@@ -77,8 +90,8 @@ class Int8Graph(nn.Module):
                             "ENABLE_CPU_PINNING": False,  # the other stages need the cores, too
                         },
                     )
-            requests[threads] = self._compiled[threads].create_infer_request()
-        return requests[threads]
+            requests[key] = self._compiled[key].create_infer_request()
+        return requests[key]
 
 
 class Int8Network(nn.Module):

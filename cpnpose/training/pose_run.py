@@ -113,7 +113,8 @@ def load_initial(model: CPN, options: PoseTraining, cache: CropCache) -> None:
 def schedule_fraction(state: PoseRun) -> float:
     """How much of the schedule is done after the coming step."""
     by_steps = (state.step + 1) / state.total_steps
-    by_time = state.minutes / state.options.stop_after if state.options.stop_after else 0.0
+    stop_after = state.options.stop_after
+    by_time = 0.0 if stop_after is None else state.minutes / max(stop_after, 1e-9)
     return min(1.0, max(by_steps, by_time))
 
 

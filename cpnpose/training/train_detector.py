@@ -129,7 +129,8 @@ class DetectorRun:
     def fraction(self) -> float:
         """How much of the schedule is done."""
         self.minutes = self.minutes_before + (time.monotonic() - self.started) / 60
-        by_time = self.minutes / self.options.stop_after if self.options.stop_after else 0.0
+        stop_after = self.options.stop_after
+        by_time = 0.0 if stop_after is None else self.minutes / max(stop_after, 1e-9)
         return min(1.0, max(self.step / max(1, self.options.steps), by_time))
 
     def _batches(self, worker: ThreadPoolExecutor) -> Iterator[DetectorBatch]:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from cpnpose.cli.main import app
 from cpnpose.errors import WeightsError
 from cpnpose.models.average import average
+from cpnpose.models.foreign import PUBLISHED_PREPROCESSING
 from cpnpose.models.weights import WeightsMetadata, load_cpn, read_metadata, save_weights
 
 
@@ -61,6 +62,10 @@ def test_only_weights_of_one_network_have_a_mean(tiny_weights: Path, tmp_path: P
     out, path = tmp_path / "mean.safetensors", tmp_path / "x.safetensors"
     state = load_file(tiny_weights)
     save_weights(path, state, replace(read_metadata(tiny_weights), input_size=(128, 96)))
+    with pytest.raises(WeightsError, match="another network"):
+        average([tiny_weights, path], out)
+    other = replace(read_metadata(tiny_weights), preprocessing=PUBLISHED_PREPROCESSING)
+    save_weights(path, state, other)
     with pytest.raises(WeightsError, match="another network"):
         average([tiny_weights, path], out)
     save_weights(path, dict(list(state.items())[1:]), read_metadata(tiny_weights))

@@ -138,9 +138,9 @@ def test_people_of_ones_own_images_are_taken_until_there_are_enough(tmp_path: Pa
 
 def test_from_the_command_line(tiny_weights: Path, tmp_path: Path) -> None:
     folder = tmp_path / "people"
-    folder.mkdir()
+    (folder / "more").mkdir(parents=True)
     for number, pixels in enumerate(crops(4)):
-        cv2.imwrite(str(folder / f"{number}.png"), pixels.numpy())
+        cv2.imwrite(str(folder / ("more" if number == 3 else "") / f"{number}.png"), pixels.numpy())
     out = tmp_path / "mine.safetensors"
     command = ["weights", "quantize", str(tiny_weights), str(folder), "--out", str(out), "--detector", "none"]
     result = CliRunner().invoke(app, command)
@@ -153,9 +153,8 @@ def test_from_the_command_line(tiny_weights: Path, tmp_path: Path) -> None:
     assert again.exit_code != 0
     assert "--overwrite" in again.stderr
     poses = tmp_path / "poses"
-    result = CliRunner().invoke(
-        app, ["images", str(folder), "--json", "--out", str(poses), "--weights", str(out), "--detector", "none"]
-    )
+    command = ["images", str(folder), "--recursive", "--json", "--out", str(poses)]
+    result = CliRunner().invoke(app, [*command, "--weights", str(out), "--detector", "none"])
     assert result.exit_code == 0, result.output
     record = json.loads((tmp_path / "poses.json").read_text())
     assert len(record["frames"]) == 4

@@ -305,6 +305,11 @@ def test_a_checkpoint_of_another_run_is_refused(options: DetectorTraining) -> No
         trainer.train_detector(replace(options, batch=3))
 
 
+def test_no_time_at_all_is_one_step(options: DetectorTraining) -> None:
+    trainer.train_detector(replace(options, stop_after=0.0))
+    assert torch.load(options.out / "checkpoint.pt", weights_only=True)["step"] == 1
+
+
 def test_a_finished_run_stays_as_it_is_and_tells_its_figures(options: DetectorTraining) -> None:
     run = replace(options, val=options.annotations[0], steps=2)
     metrics = trainer.train_detector(run)

@@ -208,6 +208,11 @@ def test_the_schedule_ends_in_time(options: PoseTraining) -> None:
     assert stored["optimizer"]["param_groups"][0]["lr"] == pytest.approx(1e-5, rel=0.01)
 
 
+def test_no_time_at_all_is_one_step(options: PoseTraining) -> None:
+    train_pose(replace(options, epochs=3, stop_after=0.0))
+    assert checkpoint(options.out)["step"] == 1
+
+
 def test_the_published_recipe(options: PoseTraining) -> None:
     paper = paper_recipe(replace(options, epochs=0.5))
     train_pose(paper)
