@@ -13,8 +13,12 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from cpnpose.errors import OutputError
+
+if sys.platform != "win32":
+    import fcntl
 
 
 def write_error(path: Path, error: Exception) -> OutputError:
@@ -41,6 +45,19 @@ def writing(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise write_error(path, error) from error
+
+
+def lock(stream: IO[bytes]) -> bool:
+    """Whether nobody else who locks it, too, has the open file; from now on, none can until ``stream`` is closed or
+    its process dies. Always so on Windows, and where the disk knows no locks."""
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+    return True
 
 
 def temporary_path(path: Path) -> Path:
