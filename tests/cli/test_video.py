@@ -415,6 +415,32 @@ def test_ctrl_c_leaves_whole_files(long_clip: Path, tmp_path: Path, tiny_weights
     assert count + 50 <= written < 1500
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals and named pipes of POSIX")
+def test_ctrl_c_while_a_pipe_is_silent(long_clip: Path, tmp_path: Path, tiny_weights: Path) -> None:
+    stream, pipe, record = tmp_path / "long.ts", tmp_path / "pipe", tmp_path / "o.partial.jsonl"
+    with av.open(str(long_clip)) as source, av.open(str(stream), "w") as target:
+        video = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = video
+                target.mux(packet)
+    os.mkfifo(pipe)
+    networks = ("--weights", tiny_weights, "--detector", "none", "--device", "cpu")
+    process = start("video", pipe, "--out", tmp_path / "o.mp4", "--jsonl", *networks)
+    with pipe.open("wb", buffering=0) as sender:
+        sender.write(stream.read_bytes())
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not (record.exists() and record.read_bytes().count(b"\n") > 1400):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        try:
+            _, stderr = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == 130, stderr
+    assert record.read_text().count("\n") == len(times_of(tmp_path / "o.mp4")) + 1
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
