@@ -13,8 +13,12 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from cpnpose.errors import OutputError
+
+if sys.platform != "win32":
+    import fcntl
 
 _STEM = 40
 """Characters of a name in its temporary one, which is longer and must fit where the name does."""
@@ -53,6 +57,19 @@ def refuse_device(path: Path) -> None:
     OutputError: ``path`` is a device or a pipe: a file that appears when it is whole would stand in its place."""
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise OutputError(f"{path} is a device or a pipe, which is never replaced by a result; give the name of a file")
+
+
+def lock(stream: IO[bytes]) -> bool:
+    """Whether nobody else who locks it, too, has the open file; from now on, none can until ``stream`` is closed or
+    its process dies. Always so on Windows, and where the disk knows no locks."""
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+    return True
 
 
 def temporary_path(path: Path) -> Path:

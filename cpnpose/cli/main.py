@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import threading
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO, cast
 
 import typer
 from typer.core import TyperGroup
@@ -28,7 +28,7 @@ from cpnpose.cli import (
     weights,
 )
 from cpnpose.cli.help import ReadableHelp
-from cpnpose.cli.say import say_error
+from cpnpose.cli.say import LastingStderr, say_error
 from cpnpose.errors import CpnposeError, OutputError
 
 COMMANDS = (video, images, webcam, record, report, weights, evaluate, evaluate_boxes, bench, train)
@@ -133,6 +133,8 @@ def run() -> None:
     To take PyTorch down module by module takes half a second, as long as a few images. What is registered for the
     exit runs, and what was printed is written; where a thread is still at work, the exit is an ordinary one.
     """
+    if sys.stderr is not None:
+        sys.stderr = cast(TextIO, LastingStderr(sys.stderr))
     try:
         app()
     except SystemExit as ended:

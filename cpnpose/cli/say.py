@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Iterable
-from typing import TextIO
+from contextlib import suppress
+from typing import Any, TextIO
 
 import typer
 
@@ -45,3 +46,25 @@ def partly_done(failed: int, total: int, thing: str) -> str:
     """The message of a run in which some inputs could not be read."""
     done = "the others are done" if failed < total else "check the paths"
     return f"{failed} of {number_of(total, thing)} could not be read; {done}"
+
+
+class LastingStderr:
+    """Standard error that outlives its reader: where the terminal was closed, or nobody reads the pipe any more, what
+    is said is lost, and not the run with its results."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """As that of a text stream."""
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """As that of a text stream."""
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

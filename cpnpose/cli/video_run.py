@@ -64,6 +64,7 @@ def process_video(task: VideoTask, estimator: PoseEstimator, options: StreamOpti
             ready = stack.enter_context(draw_ahead(results, partial(picture_of, draw), writer))
         else:
             ready = ((item, None) for item in stack.enter_context(Background(results, ahead=_AHEAD, name="results")))
+        stack.callback(reader.stop)  # first of all at the end, so that nobody waits for a pipe
         try:
             while True:
                 with interrupt.waiting():

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self, TextIO
+from typing import IO, Self, TextIO
 
 from cpnpose.errors import OutputError
 from cpnpose.formats.frame_record import frame_text, parse_frame
@@ -22,7 +22,7 @@ from cpnpose.formats.header import Header, header_text
 from cpnpose.formats.jsonl_lines import whole_lines
 from cpnpose.formats.output_file import refuse_existing
 from cpnpose.pose.types import FrameResult
-from cpnpose.whole_file import writing
+from cpnpose.whole_file import lock, writing
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ class JsonlWriter:
         resume_point: where the record that is resumed ends, or None for a new record (or one without a frame).
 
     Raises:
-        OutputError: the record exists, was made from another source or with other settings, or cannot be written.
+        OutputError: the record exists, is being written by another run, was made from another source or with other
+            settings, or cannot be written.
         InputError: the record to be resumed is damaged before its last line.
     """
 
@@ -77,7 +78,7 @@ class JsonlWriter:
         self.frames_written = 0
         """Frames in the record, those of the earlier run included."""
         self._text: TextIO | None = None
-        self._binary: BinaryIO | None = None
+        self._binary: IO[bytes] | None = None
         self._end = 0
         if target is None:
             raise OutputError("standard output is closed; open it, or give the name of a file")
@@ -174,15 +175,11 @@ class JsonlWriter:
                 "Use `cpnpose video --resume` to go on with it, or" if resumable else "Rename it to keep it, or use"
             )
             raise OutputError(f"{self.partial} holds a run that was not finished. {remedy} --overwrite to start anew")
-        with writing(self.path):
-            self._binary = self.partial.open("wb")
+        self._open("ab", 0)
         try:
             self._append(header_text(self.header))
         except BaseException:
-            with suppress(OSError):  # a full disk shows again at close
-                self._binary.close()
-            self._binary = None
-            self.partial.unlink(missing_ok=True)
+            self.discard()
             raise
 
     def _resume(self) -> None:
@@ -206,10 +203,23 @@ class JsonlWriter:
                 self.frames_written += 1
                 self.resume_point = ResumePoint(last.index, last.pts, last.time_s, self.frames_written)
                 end = line.end
-        with writing(self.path):
-            if finished:
+        if finished:
+            with writing(self.path):
                 os.replace(self.path, self.partial)
-            self._binary = self.partial.open("r+b")
-            self._binary.truncate(end)
-            self._binary.seek(end)
-        self._end = end
+        self._open("r+b", end)
+
+    def _open(self, mode: str, end: int) -> None:
+        """The partial record, for this run alone, to go on at byte ``end``."""
+        with writing(self.path):
+            stream: IO[bytes] = self.partial.open(mode)
+            try:
+                if not lock(stream):
+                    remedy = "Wait for it, or choose another name with --out"
+                    raise OutputError(f"{self.partial} is being written by another run. {remedy}")
+                if os.fstat(stream.fileno()).st_size != end:
+                    stream.truncate(end)
+                stream.seek(end)
+            except BaseException:
+                stream.close()
+                raise
+        self._binary, self._end = stream, end

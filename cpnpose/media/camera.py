@@ -105,6 +105,7 @@ class Camera:
     def close(self) -> None:
         """Stop reading and release the source. May be called twice."""
         self._stop.set()
+        self._source.stop()
         self._thread.join(_JOIN_S)
         with self._changed:
             self._newest, self._ended = None, True
@@ -170,6 +171,9 @@ class _Local:
                 raise
             yield None, image
 
+    def stop(self) -> None:
+        pass  # OpenCV waits for a picture for some seconds at most.
+
     def close(self) -> None:
         self._capture.release()
 
@@ -197,6 +201,9 @@ class _Stream:
             if stop.wait(max(0.0, begin + seconds - time.monotonic())):
                 return
             yield seconds, frame.image
+
+    def stop(self) -> None:
+        self._reader.stop()
 
     def close(self) -> None:
         self._reader.close()

@@ -14,6 +14,7 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from cpnpose.errors import InputError, OptionError
+from cpnpose.media.pipe import Pipe, interruptible
 from cpnpose.media.rational import fraction
 
 _TOLERANT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
@@ -65,8 +66,21 @@ def check_file(source: str | Path) -> None:
         raise InputError(f"{source}: is empty (0 bytes). Check that it was copied whole.")
 
 
-def open_input(source: str | Path, hwaccel: str | None = None, *, low_delay: bool = False) -> InputContainer:
-    """Open a file or address for reading. Raises :class:`InputError`, and whatever PyAV raises for a bad hwaccel."""
+def open_pipe(source: str | Path) -> Pipe | None:
+    """The pipe that the source is, or None where it is none. Raises :class:`InputError`."""
+    if is_address(source) or not is_live(source):
+        return None
+    try:
+        return Pipe(source)
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read ({error.strerror}). Check the pipe.") from error
+
+
+def open_input(
+    source: str | Path, hwaccel: str | None = None, *, low_delay: bool = False, pipe: Pipe | None = None
+) -> InputContainer:
+    """Open a file or address for reading, or ``pipe``, which is the source. Raises :class:`InputError`, and whatever
+    PyAV raises for a bad hwaccel."""
     name, timeout = str(source), None
     # PyAV has FFmpeg guess missing presentation times from the next packet: H.264 in AVI then comes a frame late.
     options = {"fflags": "-genpts"}
@@ -81,7 +95,10 @@ def open_input(source: str | Path, hwaccel: str | None = None, *, low_delay: boo
         name = f"file:{Path(source)}"
     device = None if hwaccel is None else HWAccel(hwaccel, allow_software_fallback=True)
     try:
-        container: InputContainer = av.open(name, options=options, timeout=timeout, hwaccel=device, **_TOLERANT)
+        with interruptible():
+            container: InputContainer = av.open(
+                pipe or name, options=options, timeout=timeout, hwaccel=device, **_TOLERANT
+            )
         return container
     except av.error.FFmpegError as error:
         remedy = (

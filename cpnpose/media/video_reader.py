@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +20,7 @@ from av.video.stream import VideoStream
 from cpnpose.errors import InputError, OptionError
 from cpnpose.media.color import FrameConverter
 from cpnpose.media.cut_off import cut_off_note
+from cpnpose.media.pipe import interruptible
 from cpnpose.media.rational import fraction
 from cpnpose.media.seek import StartPoint, find_start
 from cpnpose.media.source import (
@@ -26,7 +28,9 @@ from cpnpose.media.source import (
     close_input,
     is_address,
     is_live,
+    is_stored,
     open_input,
+    open_pipe,
     origin_of,
     pick_video,
     rate_of,
@@ -93,15 +97,18 @@ class VideoReader:
         """The device that decodes, or None for software."""
         self._source, self._start, self._end, self._every, self._threads = str(source), start, end, every, threads
         self._low_delay = low_delay
-        self._container, self._stream = self._open(None)
-        try:
+        self._stopped = False
+        self._pipe = open_pipe(source)
+        with ExitStack() as opened:
+            if self._pipe is not None:
+                opened.callback(self._pipe.close)
+            self._container, self._stream = self._open(None)
+            opened.callback(lambda: close_input(self._container, self._stream))
             self._prepare(hwaccel)
-        except BaseException:
-            close_input(self._container, self._stream)
-            raise
+            self._opened = opened.pop_all()
 
     def _open(self, hwaccel: str | None) -> tuple[InputContainer, VideoStream]:
-        container = open_input(self._source, hwaccel, low_delay=self._low_delay)
+        container = open_input(self._source, hwaccel, low_delay=self._low_delay, pipe=self._pipe)
         try:
             stream = pick_video(container, self._source)
             stream.thread_type = "SLICE" if self._low_delay else "AUTO"
@@ -154,7 +161,7 @@ class VideoReader:
     def _switch_to(self, hwaccel: str) -> None:
         """Start over on a device. The first frame was decoded in software, because its rotation and colour tags do
         not survive the way through the device."""
-        if "://" in self._source:
+        if not is_stored(self._source):
             return
         try:
             container, stream = self._open(hwaccel)
@@ -220,14 +227,15 @@ class VideoReader:
 
     def _packets(self) -> Iterator[Packet[Any]]:
         """The packets from here on; after a seek, from the first key frame on, and none where that lies too late."""
-        for packet in self._container.demux(self._stream):
-            if self._awaited is not None:
-                if self._awaited.is_behind(packet):
-                    return
-                if not packet.is_keyframe:
-                    continue
-                self._awaited = None
-            yield packet
+        with interruptible():
+            for packet in self._container.demux(self._stream):
+                if self._awaited is not None:
+                    if self._awaited.is_behind(packet):
+                        return
+                    if not packet.is_keyframe:
+                        continue
+                    self._awaited = None
+                yield packet
 
     def _decode(self) -> _Decoded:
         """(pts, frame) of all frames from the start on, up to the end."""
@@ -261,6 +269,8 @@ class VideoReader:
                             self.damaged += 1
                         yield pts, frame
                 self.damaged = max(self.damaged, corrupt_packets)  # several threads decode on without a word
+                if self._stopped:
+                    return
                 reached = max(self._clock.end, pts + stored) * self.time_base
                 note = cut_off_note(self._source, self._container, self._stream, reached, self._origin)
                 self.notes += [] if note is None else [note]
@@ -299,10 +309,16 @@ class VideoReader:
         shown = min([decoded.image.duration or 0, *(end - decoded.pts for end in self._ends)])
         return shown if shown > 0 else None
 
+    def stop(self) -> None:
+        """End the waiting for a pipe, in whatever thread: there the video ends now. Else nothing waits for long."""
+        self._stopped = True
+        if self._pipe is not None:
+            self._pipe.stop()
+
     def close(self) -> None:
         """Release the file and its decoder."""
         self._frames.close()  # type: ignore[attr-defined]
-        close_input(self._container, self._stream)
+        self._opened.close()
 
     def __enter__(self) -> Self:
         return self

@@ -387,11 +387,11 @@ def test_a_full_disk_or_unwritable_folder_leaves_no_half_file(cpnpose: Run, clip
     assert list(folder.iterdir()) == []
 
 
-def start(*arguments: object) -> subprocess.Popen[str]:
+def start(*arguments: object, to: int = subprocess.PIPE) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "cpnpose", *map(str, arguments)]
     root = Path(__file__).resolve().parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=to, text=True)
 
 
 @pytest.fixture(scope="module")
@@ -440,6 +440,32 @@ def test_ctrl_c_leaves_whole_files(long_clip: Path, tmp_path: Path, tiny_weights
     assert count + 50 <= written < 1500
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals and named pipes of POSIX")
+def test_ctrl_c_while_a_pipe_is_silent(long_clip: Path, tmp_path: Path, tiny_weights: Path) -> None:
+    stream, pipe, record = tmp_path / "long.ts", tmp_path / "pipe", tmp_path / "o.partial.jsonl"
+    with av.open(str(long_clip)) as source, av.open(str(stream), "w") as target:
+        video = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = video
+                target.mux(packet)
+    os.mkfifo(pipe)
+    networks = ("--weights", tiny_weights, "--detector", "none", "--device", "cpu")
+    process = start("video", pipe, "--out", tmp_path / "o.mp4", "--jsonl", *networks)
+    with pipe.open("wb", buffering=0) as sender:
+        sender.write(stream.read_bytes())
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not (record.exists() and record.read_bytes().count(b"\n") > 1400):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        try:
+            _, stderr = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == 130, stderr
+    assert record.read_text().count("\n") == len(times_of(tmp_path / "o.mp4")) + 1
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
@@ -467,6 +493,27 @@ def test_ctrl_c_while_files_are_closed_waits_for_them(
     assert {path.name for path in results.iterdir()} == {"in_pose.mp4", "in_pose.json"}  # and no second video
     assert len(times_of(results / "in_pose.mp4")) == 12
     assert json.loads((results / "in_pose.json").read_text())["complete"] is True
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="terminals of POSIX")
+@pytest.mark.parametrize("progress", ["bar", "json"])
+def test_a_terminal_that_is_closed_leaves_whole_files(
+    long_clip: Path, tmp_path: Path, tiny_weights: Path, progress: str
+) -> None:
+    options = ("--progress", progress, "--weights", tiny_weights, "--detector", "none", "--device", "cpu")
+    record = tmp_path / "o.partial.jsonl"
+    terminal, end = os.openpty()
+    process = start("video", long_clip, "--out", tmp_path / "o.mp4", "--jsonl", *options, to=end)
+    os.close(end)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (record.exists() and record.read_bytes().count(b"\n") > 20):
+        time.sleep(0.02)
+    os.close(terminal)
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert len(times_of(tmp_path / "o.mp4")) == record.read_text().count("\n") - 1
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_python_interface_in_five_lines(clip: Path, tiny_weights: Path) -> None:

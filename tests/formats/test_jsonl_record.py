@@ -167,6 +167,20 @@ def test_existing_record_is_kept_unless_overwritten(tmp_path, header, whole):
     assert (tmp_path / "whole.jsonl").read_bytes() == whole
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="locks of POSIX")
+@pytest.mark.parametrize("how", ["resume", "overwrite"])
+def test_one_run_at_a_time(tmp_path, header, clip, whole, how):
+    path = tmp_path / "out.jsonl"
+    with JsonlWriter(path, header) as writer:
+        for result in clip[:2]:
+            writer.write(result)
+        with pytest.raises(OutputError, match="is being written by another run"):
+            JsonlWriter(path, header, **{how: True})
+        for result in clip[2:]:
+            writer.write(result)
+    assert path.read_bytes() == whole
+
+
 def test_text_stream_gets_the_same_lines(header, clip, whole):
     stream = io.StringIO()
     with JsonlWriter(stream, header) as writer:
