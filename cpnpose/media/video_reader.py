@@ -5,22 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import av
 from av.container.input import InputContainer
-from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from cpnpose.errors import InputError, OptionError
 from cpnpose.media.color import FrameConverter
 from cpnpose.media.cut_off import cut_off_note
-from cpnpose.media.pipe import interruptible
+from cpnpose.media.decode_pass import DecodedFrame, DecodePass
+from cpnpose.media.part import Part
 from cpnpose.media.rational import fraction
 from cpnpose.media.seek import StartPoint, find_start
 from cpnpose.media.source import (
@@ -34,24 +33,12 @@ from cpnpose.media.source import (
     origin_of,
     pick_video,
     rate_of,
-    reason_of,
 )
 from cpnpose.media.timing import FrameClock
 from cpnpose.pose.types import Frame, VideoInfo
 
-_MAX_READ_ERRORS = 50
-"""Errors of the demuxer in a row, without a frame in between, after which the rest of the file is given up."""
 _Decoded = Iterator[tuple[int, VideoFrame]]
 """(pts, frame)"""
-
-
-@dataclass(frozen=True)
-class DecodedFrame:
-    """A frame in the decoder's own colours and size."""
-
-    index: int
-    pts: int
-    image: VideoFrame
 
 
 class VideoReader:
@@ -82,20 +69,13 @@ class VideoReader:
     ) -> None:
         if every < 1:
             raise OptionError(f"every must be 1 or more, not {every}")
-        for name, seconds in (("start", start), ("end", end or 0.0)):
-            if not math.isfinite(seconds) or seconds < 0:
-                raise OptionError(f"{name} must be 0 or more seconds, not {seconds}")
-        if end is not None and not end > start:
-            raise OptionError(f"end ({end} s) must lie behind start ({start} s)")
         if hwaccel is not None:
             check_hwaccel(hwaccel)
-        self.damaged = 0
-        """Packets and frames so far that could not be decoded, or only in part."""
         self.notes: list[str] = []
         """What the user should know about the reading, in plain words."""
         self.hwaccel: str | None = None
         """The device that decodes, or None for software."""
-        self._source, self._start, self._end, self._every, self._threads = str(source), start, end, every, threads
+        self._source, self._part, self._every, self._threads = str(source), Part(start, end), every, threads
         self._low_delay = low_delay
         self._stopped = False
         self._pipe = open_pipe(source)
@@ -127,19 +107,18 @@ class VideoReader:
         """Seconds per tick of the frames' ``pts``."""
         self._fps = rate_of(self._container, stream)
         self._origin = origin_of(self._container)
-        self._ends = [] if self._end is None else [self._ticks(self._end)]  # In ticks: of the part, of the stream.
-        if stream.duration:
-            self._ends.append((stream.start_time or 0) + stream.duration)
+        self._first, self._last = self._part.ticks(self.time_base, self._origin)
+        self._end = min(self._last, (stream.start_time or 0) + (stream.duration or math.inf))
         duration = stream.duration * self.time_base if stream.duration else None
         if duration is None and self._container.duration:
             duration = Fraction(self._container.duration, av.time_base)
         # A file behind an address has a length; what is live has none.
         live = is_live(self._source) or (is_address(self._source) and duration is None)
-        self._seekable = self._start > 0 and not live
+        self._seekable = self._part.start > 0 and not live
         self._frames_behind = False  # Whether a frame was met that lies behind the end.
         self._frames, self._pending = self._begin(None)
         if self._pending is None:
-            raise self._nothing_to_read()
+            raise self._part.is_not_in(self._source, later_frames=self._frames_behind)
         stream = self._stream  # That of before may be closed.
         self._convert = FrameConverter(self._pending[1], fraction(stream.sample_aspect_ratio), self._threads)
         self.info = VideoInfo(
@@ -180,28 +159,14 @@ class VideoReader:
             return
         self._frames, self._pending, self.hwaccel = frames, pending, hwaccel
 
-    def _nothing_to_read(self) -> InputError:
-        hint = " If the server answers no range requests, download the file first." if is_address(self._source) else ""
-        if self._frames_behind:
-            return InputError(
-                f"{self._source}: no frame from {self._start:g} s to {self._end:g} s. Give a later end.{hint}"
-            )
-        if self._start > 0:
-            return InputError(f"{self._source}: no frame from {self._start:g} s on. Give an earlier start.{hint}")
-        return InputError(f"{self._source}: holds no frame that can be decoded. Check that the file is whole.{hint}")
-
-    def _ticks(self, seconds: float) -> int:
-        return math.ceil((Fraction(seconds) + self._origin) / self.time_base - Fraction(1, 1000))
-
     def _begin(self, hwaccel: str | None) -> tuple[_Decoded, tuple[int, VideoFrame] | None]:
         """The frames from the start on, and the first of them. Seeks where that leads to the very frame that reading
         from the beginning would find first; elsewhere reads from the beginning."""
         if self._seekable:
-            last = math.inf if self._end is None else self._ticks(self._end)
             try:
-                start = find_start(self._container, self._stream, self._ticks(self._start))
+                start = find_start(self._container, self._stream, int(self._first))
                 if start is not None:
-                    if start.pts is None or start.pts >= last:
+                    if start.pts is None or start.pts >= self._last:
                         self._frames_behind = start.pts is not None
                         return iter(()), None
                     for ticks in start.where_to_seek(self.time_base):
@@ -217,80 +182,37 @@ class VideoReader:
 
     def _frames_from(self, start: StartPoint | None) -> tuple[_Decoded, tuple[int, VideoFrame] | None]:
         """The frames after a seek to the start, or without one, and the first of them."""
-        self._sought, self._awaited = start is not None, start
-        self._first_index = 0 if start is None else start.index
-        self._clock = FrameClock(self.time_base, self._fps)
-        self.damaged = 0
+        clock = FrameClock(self.time_base, self._fps)
+        self._pass = DecodePass(self._container, self._stream, clock, self._first, self._last, start)
         self.notes.clear()
-        frames = self._decode()
+        frames = self._watch(self._pass)
         return frames, next(frames, None)
 
-    def _packets(self) -> Iterator[Packet[Any]]:
-        """The packets from here on; after a seek, from the first key frame on, and none where that lies too late."""
-        with interruptible():
-            for packet in self._container.demux(self._stream):
-                if self._awaited is not None:
-                    if self._awaited.is_behind(packet):
-                        return
-                    if not packet.is_keyframe:
-                        continue
-                    self._awaited = None
-                yield packet
+    def _watch(self, decoding: DecodePass) -> _Decoded:
+        """Its frames, and notes on how it ended."""
+        yield from decoding
+        self._frames_behind |= decoding.is_behind_end
+        if decoding.failure is not None:
+            self.notes.append(f"reading ended early: {decoding.failure}")
+        elif decoding.reached is not None and not self._stopped:
+            reached = decoding.reached * self.time_base
+            note = cut_off_note(self._source, self._container, self._stream, reached, self._origin)
+            self.notes += [] if note is None else [note]
 
-    def _decode(self) -> _Decoded:
-        """(pts, frame) of all frames from the start on, up to the end."""
-        first = self._ticks(self._start) if self._start > 0 else None
-        last = None if self._end is None else self._ticks(self._end)
-        errors = corrupt_packets = stored = pts = 0
-        while errors < _MAX_READ_ERRORS:
-            try:
-                for packet in self._packets():
-                    corrupt_packets += packet.is_corrupt
-                    stored = packet.duration or stored  # The last one's tells the end, though it may be shown earlier.
-                    try:
-                        frames = packet.decode()
-                    except EOFError:
-                        frames = []
-                    except av.error.FFmpegError:
-                        self.damaged += 1
-                        continue
-                    for frame in frames:
-                        errors = 0
-                        if frame.pts is None and frame.dts is None and self._sought:
-                            continue
-                        pts = self._clock.stamp(frame.pts if frame.pts is not None else frame.dts, frame.duration)
-                        if first is not None and pts < first:
-                            self._first_index += not self._sought
-                            continue
-                        if last is not None and pts >= last:
-                            self._frames_behind = True
-                            return
-                        if frame.is_corrupt:
-                            self.damaged += 1
-                        yield pts, frame
-                self.damaged = max(self.damaged, corrupt_packets)  # several threads decode on without a word
-                if self._stopped:
-                    return
-                reached = max(self._clock.end, pts + stored) * self.time_base
-                note = cut_off_note(self._source, self._container, self._stream, reached, self._origin)
-                self.notes += [] if note is None else [note]
-                return
-            except av.error.FFmpegError as error:
-                self.damaged += 1
-                errors += 1
-                if not isinstance(error, av.error.InvalidDataError):
-                    self.notes.append(f"reading ended early: {reason_of(error)}")
-                    return
+    @property
+    def damaged(self) -> int:
+        """Packets and frames so far that could not be decoded, or only in part."""
+        return self._pass.damaged
 
     def __iter__(self) -> Iterator[Frame]:
         return map(self.frame, self.decoded())
 
     def decoded(self) -> Iterator[DecodedFrame]:
         """The frames as the decoder gives them, for :meth:`frame`, which may run in another thread."""
-        index = self._first_index
+        first = index = self._pass.first_index
         pending, self._pending = self._pending, None
         while pending is not None:
-            if (index - self._first_index) % self._every == 0:
+            if (index - first) % self._every == 0:
                 yield DecodedFrame(index, *pending)
             index += 1
             pending = next(self._frames, None)
@@ -304,10 +226,8 @@ class VideoReader:
     def _duration(self, decoded: DecodedFrame) -> int | None:
         """Ticks for which a frame is shown, to the end of the stream at most: MP4 tells how long frames last in the
         order in which they are stored."""
-        if self._every > 1:
-            return None
-        shown = min([decoded.image.duration or 0, *(end - decoded.pts for end in self._ends)])
-        return shown if shown > 0 else None
+        shown = min(decoded.image.duration or 0, self._end - decoded.pts)
+        return int(shown) if shown > 0 and self._every == 1 else None
 
     def stop(self) -> None:
         """End the waiting for a pipe, in whatever thread: there the video ends now. Else nothing waits for long."""
