@@ -32,13 +32,13 @@ def cpn_loss(
     visibility: Tensor,
     input_size: tuple[int, int],
     *,
-    quantised: bool = False,
+    published: bool = False,
     hard_keypoints: int = HARD_KEYPOINTS,
     location_weight: float = 0.0,
 ) -> CPNLoss:
     """L2 on GlobalNet's four maps and L2 with OHKM on RefineNet's.
 
-    A keypoint without a label (v = 0) counts in neither loss. A labelled but hidden one (v = 1) has an empty target in
+    A keypoint without a label (v = 0) counts in neither loss, as published in RefineNet's alone. A labelled but hidden one (v = 1) has an empty target in
     GlobalNet's maps and its Gaussian in RefineNet's. Of RefineNet's per-keypoint losses only the ``hard_keypoints``
     largest of each person count.
 
@@ -47,22 +47,24 @@ def cpn_loss(
         keypoints_xy: (B, 17, 2) crop pixels.
         visibility: (B, 17) 0, 1 or 2.
         input_size: (H, W) of the crops.
-        quantised: peaks on whole heatmap pixels, as published.
+        published: as in the public implementations: peaks on whole heatmap pixels, half of GlobalNet's loss, and there
+            an empty target for keypoints without a label.
         location_weight: above 0, this many times :func:`location_loss` of every map joins its loss. The squared error
             alone learns slowly where joints are: most of it is the empty background.
     """
     size = (maps.refined.shape[-2], maps.refined.shape[-1])
     labelled, visible = visibility > 0, visibility > 1
     weight = labelled.float()
+    global_weight = torch.full_like(weight, 0.5) if published else weight
     sigmas = target_sigmas(input_size)
     global_loss = maps.refined.new_zeros((), dtype=torch.float32)
     for level, sigma in zip(maps.global_maps, sigmas, strict=True):
-        target = gaussian_targets(keypoints_xy, visible, sigma, size, quantised=quantised)
+        target = gaussian_targets(keypoints_xy, visible, sigma, size, quantised=published)
         error = _mean_square(level, target)
-        global_loss = global_loss + (error * weight).sum(1).mean() / weight.shape[1]
+        global_loss = global_loss + (error * global_weight).sum(1).mean() / weight.shape[1]
         if location_weight > 0:
             global_loss = global_loss + location_weight * location_loss(level, keypoints_xy, visible, sigma)
-    target = gaussian_targets(keypoints_xy, labelled, sigmas[-1], size, quantised=quantised)
+    target = gaussian_targets(keypoints_xy, labelled, sigmas[-1], size, quantised=published)
     error = _mean_square(maps.refined, target) * weight  # (B, 17)
     hardest = error.topk(hard_keypoints, dim=1).values
     refine_loss = hardest.sum(1).mean() / hard_keypoints

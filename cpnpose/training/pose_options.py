@@ -91,7 +91,7 @@ class PoseTraining:
 
 
 def paper_recipe(options: PoseTraining) -> PoseTraining:
-    """The published recipe: Adam 5e-4 halved every 6 epochs, its augmentation, peaks on whole pixels, no average."""
+    """The published recipe: Adam 5e-4 halved every 6 epochs, its augmentation and loss, no average of the weights."""
     return replace(
         options,
         recipe="paper",

@@ -196,7 +196,7 @@ def train_step(
         taught = None if state.teacher is None else state.teacher(crops, maps, view.visibility)
     loss = cpn_loss(
         maps, view.keypoints_xy, view.visibility, options.size,
-        quantised=options.recipe == "paper", location_weight=options.location_weight,
+        published=options.recipe == "paper", location_weight=options.location_weight,
     )  # fmt: skip
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(state, fraction)
