@@ -38,9 +38,9 @@ def cpn_loss(
 ) -> CPNLoss:
     """L2 on GlobalNet's four maps and L2 with OHKM on RefineNet's.
 
-    A keypoint without a label (v = 0) counts in neither loss, as published in RefineNet's alone. A labelled but hidden one (v = 1) has an empty target in
-    GlobalNet's maps and its Gaussian in RefineNet's. Of RefineNet's per-keypoint losses only the ``hard_keypoints``
-    largest of each person count.
+    A keypoint without a label (v = 0) counts in neither loss, as published in RefineNet's alone. A labelled but hidden
+    one (v = 1) has an empty target in GlobalNet's maps and its Gaussian in RefineNet's. Of RefineNet's per-keypoint
+    losses only the ``hard_keypoints`` largest of each person count.
 
     Args:
         maps: what the network gave, (B, 17, h, w).
