@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from cpnpose.pipeline.track_doubt import (
-    APART,
     around_several,
     likeness_within,
     newcomers,
@@ -27,14 +26,13 @@ from cpnpose.pipeline.track_doubt import (
     telling_keypoints,
     touches_edge,
 )
-from cpnpose.pipeline.track_match import Array, assign, iou_and_share, pose_likeness, within_reach
-from cpnpose.pipeline.track_motion import BoxMotion, box_size, boxes_to_centres
+from cpnpose.pipeline.track_match import Array, assign
+from cpnpose.pipeline.track_motion import BoxMotion
 from cpnpose.pipeline.track_options import TrackerOptions
+from cpnpose.pipeline.track_pairs import compare
 from cpnpose.pose.types import IntArray, Poses
 
 NO_ID = -1
-GATE = 16.0
-"""Greatest squared distance from the expected place, in expected errors: 4 sigma."""
 RECENT_S = 0.5
 """Somebody missed for at most this long (or in one frame only) counts as seen a moment ago."""
 TRUST_TAU_S = 1.0
@@ -116,21 +114,9 @@ class PoseTracker:
         if not len(poses) or not len(self._ids):
             return owner, heirs, np.zeros(len(poses), np.bool_)
         options = self.options
-        boxes = self._motion.boxes(frame_size)
-        expected, found = boxes_to_centres(boxes), boxes_to_centres(poses.boxes_xyxy)
-        overlap, inside = iou_and_share(boxes, poses.boxes_xyxy)
-        distance = self._motion.distance(expected[:, :2], found[:, :2], options.reach)
-        area = expected[:, 2] * expected[:, 3]
-        possible = (distance <= GATE) | (overlap > 0.1) | within_reach(poses.keypoints_xy, self._keypoints, area, 0.5)
-        similar = pose_likeness(poses.keypoints_xy, self._keypoints, self._counted, area, possible)
-        likeness = 0.35 * overlap + 0.35 * similar + 0.3 * np.maximum(1.0 - distance / GATE, 0.0)
-        ratio = box_size(poses.boxes_xyxy)[None] / self._motion.size[:, None]
-        alike = overlap + similar
-        close = (distance <= GATE) | (alike >= 0.7)
-        leaving = touches_edge(poses.boxes_xyxy, frame_size)[None] & (inside > APART)
-        near = close & (likeness >= options.min_likeness) & ((ratio > 0.4) | leaving) & (ratio < 2.5)
-        touching = near & (alike >= 0.5)
-        back = near & (ratio > 0.6) & (ratio < 1.7)
+        likeness, near, touching, back = compare(
+            self._motion, self._keypoints, self._counted, poses, frame_size, options
+        )
 
         confident = poses.box_scores >= options.confident_score
         weak = ~confident & (poses.box_scores >= options.weak_score)
