@@ -24,7 +24,7 @@ COUNT = 200
 
 @pytest.fixture
 def video(tmp_path: Path, make_video: Callable[..., Path]) -> bytes:
-    """So long that FFmpeg, which looks through the first five seconds, does not wait for more before the first frame."""
+    """Longer than the five seconds that FFmpeg looks through before the first frame."""
     return make_video(tmp_path / "a.ts", count=COUNT, options={"g": "5", "bf": "0"}).read_bytes()
 
 
