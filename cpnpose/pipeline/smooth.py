@@ -9,11 +9,12 @@ that lands where its left or right counterpart was, is mostly an error: it raise
 places are damped while a place that lasts is reached. So that such joints do not stay behind a person who moves, they
 are carried along with the joints that are seen well. Where the whole person's left and right change places from one
 frame to the next, as they do with people seen from behind, the joints are kept apart until that has lasted, and change
-places at once then: otherwise all would pass through the middle of the body. Until then joints that are as near to the
-one side as to the other go with the rest, so that no leg crosses the other, and of somebody who stands still a joint
-that alone goes to its counterpart stays where it is. And the cutoff does not rise in proportion
-to the speed from the start: the slow speeds of a resting joint are mostly noise and raise it little, so that it can
-rise the more where a joint really moves, and a swinging arm is not left behind.
+places at once then: otherwise all would pass through the middle of the body. So are legs seen from the side, where both
+feet change places faster than feet move. Until then joints that are as near to the one side as to the other go with the
+rest, so that no leg crosses the other, and of somebody who stands still a joint that alone goes to its counterpart
+stays where it is. And the cutoff does not rise in proportion to the speed from the start: the slow speeds of a resting
+joint are mostly noise and raise it little, so that it can rise the more where a joint really moves, and a swinging arm
+is not left behind.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cpnpose.errors import OptionError
+from cpnpose.pipeline.smooth_sides import EXCHANGED_FROM, FLIP, beside_counterpart, exchanged_sides, length
 from cpnpose.pipeline.track_motion import box_size
-from cpnpose.pose.keypoints import FLIP_INDEX
 from cpnpose.pose.types import FloatArray, IntArray, Poses
 
 Array = npt.NDArray[np.float64]
@@ -39,19 +40,12 @@ SURE_HEAT = 0.7
 """Heatmap value (score less 0.5) from which a joint is believed fully; at 0 its jumps are not believed at all."""
 EXCHANGED_BELIEF = 0.25
 """How far a joint is believed that has jumped to where its left or right counterpart was."""
-EXCHANGED_FROM = 0.05
-"""Shortest such jump, in sizes."""
 EXCHANGED_HELD_S = (0.3, 1.0)
 """A person whose left and right have changed places is believed after so many seconds: at least, and at most."""
 EXCHANGED_HELD_SHARE = 0.1
 """In between, after this share of the time for which they have been where they are."""
-EXCHANGED_ALONG = 1.2
-"""With a person's shoulders, those pairs of joints change places too whose way is then at most so many times as far."""
 STILL_SPEED = 0.1
 """A person who moves by less than so many sizes per second stands still. From 0.03 to 0.2 makes little difference."""
-_FLIP = np.array(FLIP_INDEX)
-SHOULDER = 5
-"""Left shoulder. Only where both shoulders have changed places has the whole person: legs and arms cross in walking."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +82,9 @@ class OneEuroFilter:
         self._size: Array = np.zeros(0)
         self._smooth_xy: Array = np.zeros((0, 17, 2))
         self._speed: Array = np.zeros((0, 17, 2))
-        self._sided_s: Array = np.zeros(0)
-        self._exchanged_s: Array = np.zeros(0)
+        self._last_xy: Array = np.zeros((0, 17, 2))
+        self._sided_s: Array = np.zeros((0, 2))
+        self._exchanged_s: Array = np.zeros((0, 2))
 
     def update(self, time_s: float, poses: Poses) -> Poses:
         """Smooth the next frame.
@@ -120,16 +115,17 @@ class OneEuroFilter:
         measured = np.where(known, measured, self._smooth_xy[rows])
         scale = self._size[rows, None, None]
         held, doubted = self._hold(rows, measured, step, scale)
-        measured = np.where(held, measured[:, _FLIP], measured)
+        measured = np.where(held, measured[:, FLIP], measured)
+        self._last_xy[rows] = measured
         scores = poses.keypoint_scores[named]
-        scores = np.where(held[..., 0], scores[:, _FLIP], scores)
+        scores = np.where(held[..., 0], scores[:, FLIP], scores)
         before, speed = self._smooth_xy[rows], self._speed[rows]
-        beside = _beside(measured, before, scale)
+        beside = beside_counterpart(measured, before, EXCHANGED_FROM * scale)
         astray = beside & doubted
         belief = np.where(astray, 0.0, _belief(beside, scores))[..., None]
         moved = (measured - before) / (step * scale)
         speed = speed + _share(self.options.derivative_cutoff_hz, step) * belief * (moved - speed)
-        pace = _length(speed)[..., None] * belief
+        pace = length(speed)[..., None] * belief
         rise = self.options.beta * np.square(pace) / np.maximum(pace + self.options.calm_speed, 1e-9)
         share = np.where(astray[..., None], 0.0, _share(self.options.min_cutoff_hz + rise, step))
         weight = np.square(belief)
@@ -146,24 +142,25 @@ class OneEuroFilter:
     def _hold(
         self, rows: IntArray, measured: Array, step: Array, scale: Array
     ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-        """Which joints have changed places with their counterparts, of people who have not done so for long enough to
-        be believed, (N, 17, 1); and which people did so lately and stand still, (N, 1). Of those who are believed from
-        now on, joints change places in the filter's state."""
-        exchanged, along = _exchanged(measured, self._smooth_xy[rows], scale)
-        seconds = step[:, 0, 0]
+        """Which joints have changed places with their counterparts, of people who, or whose legs, have not done so for
+        long enough to be believed, (N, 17, 1); and which people did so lately and stand still, (N, 1). Of those who are
+        believed from now on, joints change places in the filter's state."""
+        exchanged, along = exchanged_sides(measured, self._smooth_xy[rows], self._last_xy[rows], scale, step)
+        seconds = step[:, 0]
         lasted = np.maximum(self._exchanged_s[rows] + np.where(exchanged, seconds, -seconds), 0.0)
         believed = exchanged & (lasted > (EXCHANGED_HELD_SHARE * self._sided_s[rows]).clip(*EXCHANGED_HELD_S))
         if believed.any():
-            change = believed[:, None, None] & along[..., None]
-            for state in (self._smooth_xy, self._speed):
-                state[rows] = np.where(change, state[rows][:, _FLIP], state[rows])
+            change = (believed[:, None] & along).any(axis=-1, keepdims=True)
+            for state in (self._smooth_xy, self._speed, self._last_xy):
+                state[rows] = np.where(change, state[rows][:, FLIP], state[rows])
         lasted = np.where(believed, 0.0, lasted)
         self._exchanged_s[rows] = lasted
         self._sided_s[rows] = np.where(believed, 0.0, self._sided_s[rows] + np.where(exchanged, 0.0, seconds))
-        doubted = lasted > 0
+        doubted = lasted[:, 0] > 0
         if doubted.any():
-            doubted &= _length(np.median(self._speed[rows], axis=1)) < STILL_SPEED
-        return (along & (exchanged & ~believed)[:, None])[..., None], doubted[:, None]
+            doubted &= length(np.median(self._speed[rows], axis=1)) < STILL_SPEED
+        held = np.asarray((along & (exchanged & ~believed)[:, None]).any(axis=-1, keepdims=True), np.bool_)
+        return held, doubted[:, None]
 
     def _forget(self, time_s: float) -> None:
         age = time_s - self._last_s
@@ -172,7 +169,7 @@ class OneEuroFilter:
             self._select(np.flatnonzero(fresh))
 
     def _select(self, rows: npt.NDArray[np.intp]) -> None:
-        for name in ("_ids", "_last_s", "_size", "_smooth_xy", "_speed", "_sided_s", "_exchanged_s"):
+        for name in ("_ids", "_last_s", "_size", "_smooth_xy", "_speed", "_last_xy", "_sided_s", "_exchanged_s"):
             setattr(self, name, getattr(self, name)[rows])
 
     def _admit(self, time_s: float, poses: Poses, named: npt.NDArray[np.intp]) -> None:
@@ -190,29 +187,10 @@ class OneEuroFilter:
         self._size = np.concatenate([self._size, box_size(poses.boxes_xyxy[new])])
         self._smooth_xy = np.concatenate([self._smooth_xy, points])
         self._speed = np.concatenate([self._speed, np.zeros_like(points)])
-        self._sided_s = np.concatenate([self._sided_s, np.zeros(len(new))])
-        self._exchanged_s = np.concatenate([self._exchanged_s, np.zeros(len(new))])
+        self._last_xy = np.concatenate([self._last_xy, points])
+        self._sided_s = np.concatenate([self._sided_s, np.zeros((len(new), 2))])
+        self._exchanged_s = np.concatenate([self._exchanged_s, np.zeros((len(new), 2))])
         self._select(np.argsort(self._ids, kind="stable"))
-
-
-def _exchanged(measured: Array, before: Array, scale: Array) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Whose shoulders have both gone to where the other one was, (N,); and which joints and their left or right
-    counterparts, (N, 17), change places with them. Arguments as in :func:`_beside`."""
-    ways = (_length(measured - before), _length(measured - before[:, _FLIP]))
-    stay, change = (np.hypot(way, way[:, _FLIP]) / math.sqrt(2.0) for way in ways)
-    shoulders = (stay[:, SHOULDER] > EXCHANGED_FROM * scale[:, 0, 0]) & (change[:, SHOULDER] < 0.8 * stay[:, SHOULDER])
-    return shoulders, change < EXCHANGED_ALONG * stay
-
-
-def _beside(measured: Array, before: Array, scale: Array) -> npt.NDArray[np.bool_]:
-    """Which joints have jumped to where their left or right counterparts were, (N, 17).
-
-    Args:
-        measured, before: (N, 17, 2) places now and, smoothed, in the frame before; pixels.
-        scale: (N, 1, 1) sizes of the people in pixels.
-    """
-    jump, beside = _length(measured - before), _length(measured - before[:, _FLIP])
-    return (jump > EXCHANGED_FROM * scale[..., 0]) & (beside < 0.8 * jump)
 
 
 def _belief(beside: npt.NDArray[np.bool_], scores: FloatArray) -> Array:
@@ -225,12 +203,6 @@ def _belief(beside: npt.NDArray[np.bool_], scores: FloatArray) -> Array:
     heat = np.where(np.isnan(scores), 0.5, scores.astype(np.float64)) - 0.5
     belief: Array = np.where(beside, EXCHANGED_BELIEF, 1.0) * (heat / SURE_HEAT).clip(0.0, 1.0)
     return belief
-
-
-def _length(vectors: Array) -> Array:
-    """(..., 2) to their lengths (...)."""
-    length: Array = np.sqrt(np.square(vectors[..., 0]) + np.square(vectors[..., 1]))
-    return length
 
 
 def _share(cutoff_hz: float | Array, step_s: Array) -> Array:
