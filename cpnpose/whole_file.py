@@ -59,6 +59,16 @@ def refuse_device(path: Path) -> None:
         raise OutputError(f"{path} is a device or a pipe, which is never replaced by a result; give the name of a file")
 
 
+def refuse_new(path: Path, overwrite: bool) -> None:
+    """Raises:
+    OutputError: ``path``, which did not exist when the run began, exists now and ``overwrite`` is not set."""
+    if path.exists() and not overwrite:
+        raise OutputError(
+            f"{path} was created by somebody else in the meantime. Use --overwrite to replace it, or choose another "
+            "name with --out"
+        )
+
+
 def lock(stream: IO[bytes]) -> bool:
     """Whether nobody else who locks it, too, has the open file; from now on, none can until ``stream`` is closed or
     its process dies. Always so on Windows, and where the disk knows no locks."""

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from cpnpose.errors import OutputError
-from cpnpose.whole_file import refuse_device, remove_stale, temporary_path, writing
+from cpnpose.whole_file import refuse_device, refuse_new, remove_stale, temporary_path, writing
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
@@ -22,16 +22,6 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         raise OutputError(f"cannot write {path}: it is a folder. Choose another name with --out")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists already. Use --overwrite to replace it, or choose another name with --out")
-
-
-def refuse_new(path: Path, overwrite: bool) -> None:
-    """Raises:
-    OutputError: ``path``, which did not exist when the run began, exists now and ``overwrite`` is not set."""
-    if path.exists() and not overwrite:
-        raise OutputError(
-            f"{path} was created by somebody else in the meantime. Use --overwrite to replace it, or choose another "
-            "name with --out"
-        )
 
 
 class OutputFile:

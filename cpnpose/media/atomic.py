@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from cpnpose.errors import OutputError
-from cpnpose.whole_file import refuse_device, writing
+from cpnpose.whole_file import refuse_device, refuse_new, writing
 
 
 def check_output(path: Path, source: str | Path | None, overwrite: bool) -> None:
@@ -30,8 +30,7 @@ def check_output(path: Path, source: str | Path | None, overwrite: bool) -> None
 def publish(temporary: Path, path: Path, overwrite: bool) -> None:
     """Give a finished file its final name in one step. Raises :class:`OutputError`; the temporary file is then gone."""
     try:
-        if not overwrite and path.exists():
-            raise OutputError(f"{path}: was created by somebody else in the meantime. Use --overwrite to replace it.")
+        refuse_new(path, overwrite)
         with writing(path):
             os.replace(temporary, path)
     finally:
